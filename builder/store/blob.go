@@ -30,6 +30,7 @@ func (s *Store) Has(d Digest) bool {
 // the caller fetches it again as if it had never been there.
 func (s *Store) Blob(d Digest) (string, error) {
 	ctx := context.Background()
+	_ = s.ready() // a store on a read-only disk can be read all the same
 	err := s.checkBlob(ctx, d, true)
 	if errors.Is(err, errDamaged) {
 		if err := s.evictDamaged(ctx, d); err != nil {

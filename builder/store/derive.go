@@ -40,6 +40,7 @@ func (s *Store) Derive(ctx context.Context, key Key, build func(ctx context.Cont
 	if !isHex(string(key)) {
 		return nil, fmt.Errorf("key %q: want 64 lower-case hexadecimal digits", string(key))
 	}
+	_ = s.ready() // a store on a read-only disk can be read all the same
 	if e, err := s.load(ctx, key, true); err == nil {
 		return e, nil
 	}

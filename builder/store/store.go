@@ -11,6 +11,7 @@
 //	partial/<digest>           a download in progress, kept so that it can be resumed
 //	tmp/<key>.<random>/        a derived result in progress
 //	locks/<digest or key>      one flock per piece of work
+//	in-use                     a flock every build shares and pruning wants for itself
 //
 // # What is detected, and when
 //
@@ -40,6 +41,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/imgbuild/imgbuild/builder/fault"
 )
 
@@ -49,6 +52,7 @@ type Store struct {
 	dir     string
 	prepare sync.Once
 	prepErr error
+	inUse   *os.File // shared flock that keeps Prune away
 }
 
 // DefaultDir returns $XDG_CACHE_HOME/imgbuild, or ~/.cache/imgbuild without it.
@@ -91,9 +95,38 @@ func (s *Store) ready() error {
 				return
 			}
 		}
-		s.cleanTemporary()
+		if s.prepErr = s.announce(); s.prepErr == nil {
+			s.cleanTemporary()
+		}
 	})
 	return s.prepErr
+}
+
+// announce takes the shared lock that says a build relies on what the store holds.
+func (s *Store) announce() error {
+	f, err := os.OpenFile(filepath.Join(s.dir, "in-use"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return s.classify(fmt.Errorf("cache directory: %w", err), 0)
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_SH)
+		if err == nil {
+			s.inUse = f
+			return nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			f.Close()
+			return fmt.Errorf("cache directory %s: lock: %w", s.dir, err)
+		}
+	}
+}
+
+// Close lets Prune of other processes go ahead. The end of the process does the same.
+func (s *Store) Close() error {
+	if s.inUse == nil {
+		return nil
+	}
+	return s.inUse.Close()
 }
 
 // cleanTemporary removes results in progress whose lock is free, which means that their

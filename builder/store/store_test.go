@@ -57,8 +57,8 @@ func TestOpenWritesNothing(t *testing.T) {
 	if _, ok := s.Lookup(NewKey("k", 1)); ok {
 		t.Error("empty store has an entry")
 	}
-	if _, err := s.Blob(DigestOf(nil)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Blob: %v", err)
+	if items, err := s.Usage(); err != nil || len(items) != 0 {
+		t.Errorf("usage of nothing: %v, %v", items, err)
 	}
 	if _, err := os.Stat(s.Dir()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("looking created %s (%v)", s.Dir(), err)
@@ -353,6 +353,24 @@ func TestConcurrentPutFillsOnce(t *testing.T) {
 	wg.Wait()
 	if n := fills.Load(); n != 1 {
 		t.Errorf("fill ran %d times", n)
+	}
+}
+
+func TestPruneRefusesWhileInUse(t *testing.T) {
+	s := open(t)
+	d, _ := mustPut(t, s, "hello")
+	other, _ := Open(s.Dir())
+	if _, err := other.Prune(func(Item) bool { return false }); fault.ClassOf(err) != fault.Usage {
+		t.Errorf("pruned under a build: %v", err)
+	}
+	if !s.Has(d) {
+		t.Error("the blob is gone")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if freed, err := other.Prune(func(Item) bool { return false }); err != nil || freed != 5 {
+		t.Errorf("freed %d, %v", freed, err)
 	}
 }
 

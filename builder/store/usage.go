@@ -11,6 +11,10 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/imgbuild/imgbuild/builder/fault"
 )
 
 // ItemKind says what an item of the store is. The zero value is invalid.
@@ -136,13 +140,20 @@ func (s *Store) verifyEntry(ctx context.Context, key Key) error {
 }
 
 // Prune removes every item for which keep returns false, and the empty locks of dead
-// processes. It returns the number of bytes freed. An item that a running build is making
-// right now is waited for; one that a build already reads stays readable through its open
-// files, but a build started earlier may have to make it again.
+// processes. It returns the number of bytes freed. While another build uses the store it
+// refuses, because that build relies on what it found there.
 func (s *Store) Prune(keep func(Item) bool) (freed int64, err error) {
 	items, err := s.Usage()
 	if err != nil || len(items) == 0 {
 		return 0, err
+	}
+	if err := s.ready(); err != nil {
+		return 0, err
+	}
+	// A failed conversion drops the shared lock as well, so both ways end by taking it.
+	defer func() { _ = unix.Flock(int(s.inUse.Fd()), unix.LOCK_SH) }()
+	if err := unix.Flock(int(s.inUse.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return 0, fault.New(fault.Usage, "wait for it to end, then prune again", "cache %s is in use by another build", s.dir)
 	}
 	for _, it := range items {
 		if keep(it) {
