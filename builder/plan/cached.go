@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import "github.com/imgbuild/imgbuild/builder/store"
+
+// Have answers what the store holds. *store.Store does.
+type Have interface {
+	Has(store.Digest) bool
+	Lookup(store.Key) (*store.Entry, bool)
+}
+
+// MarkCached fills the Cached fields of p from what have holds. A fetched package counts
+// as cached when its unpacked form is there, since nothing will read the package again.
+func (p *Plan) MarkCached(have Have) {
+	unpacked := map[string]bool{}
+	if unpack := p.Step("unpack"); unpack != nil {
+		unpack.Cached = true
+		for i := range unpack.Inputs {
+			in := &unpack.Inputs[i]
+			_, in.Cached = have.Lookup(store.Key(in.Digest))
+			unpacked[in.Name+" "+in.Version] = in.Cached
+			unpack.Cached = unpack.Cached && in.Cached
+		}
+	}
+	for _, s := range p.Steps {
+		switch {
+		case s.Kind == Fetch:
+			s.Cached = true
+			for i := range s.Inputs {
+				in := &s.Inputs[i]
+				in.Cached = unpacked[in.Name+" "+in.Version] || have.Has(store.Digest(in.Digest))
+				s.Cached = s.Cached && in.Cached
+			}
+		case s.Key != "":
+			_, s.Cached = have.Lookup(s.Key)
+		}
+	}
+}
+
+// Download returns the bytes that executing p would fetch.
+func (p *Plan) Download() int64 {
+	var total int64
+	for _, s := range p.Steps {
+		if s.Kind != Fetch {
+			continue
+		}
+		for _, in := range s.Inputs {
+			if !in.Cached {
+				total += in.Size
+			}
+		}
+	}
+	return total
+}

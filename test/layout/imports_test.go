@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package layout checks the shape of the repository: who may import whom, and what may
+// stand at the top level.
+package layout
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/imgbuild/imgbuild/"
+
+// layers lists the packages from the top down. A package may import only packages of
+// layers below its own. Prefixes stand for everything under them.
+var layers = [][]string{
+	{"builder/cmd/imgbuild", "firstboot/cmd/firstboot", "test", "scripts"},
+	{"builder/cli"},
+	{"builder/build"},
+	{"builder/plan", "builder/run"},
+	{"builder/rootfs", "builder/initrd", "builder/inspect"},
+	{"builder/disk", "builder/vm", "builder/timeline"},
+	{"builder/seal", "builder/uki"},
+	{"builder/lock"},
+	{"builder/source/deb", "builder/source/gomod", "builder/source/release", "builder/source/file"},
+	{"builder/source/fetch", "builder/tool", "builder/profile"},
+	{"builder/store"},
+	{"builder/tree"},
+	{"builder/progress", "builder/fault"},
+	{"firstboot/phases"},
+	{"firstboot/cluster", "firstboot/containerd", "firstboot/phase"},
+	{"firstboot/check", "firstboot/status"},
+	{"firstboot/addons", "firstboot/manifests"},
+	{"firstboot/kubeconfig"},
+	{"firstboot/pki"},
+	{"firstboot/baseimage"},
+	{"firstboot/node"},
+	{"assets"},
+}
+
+func layerOf(pkg string) int {
+	return slices.IndexFunc(layers, func(names []string) bool {
+		return slices.ContainsFunc(names, func(name string) bool {
+			return pkg == name || strings.HasPrefix(pkg, name+"/")
+		})
+	})
+}
+
+func TestImportsPointDownwards(t *testing.T) {
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v", cmd, err)
+	}
+	seen := 0
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; seen++ {
+		var pkg struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&pkg); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		from := strings.TrimPrefix(pkg.ImportPath, module)
+		layer := layerOf(from)
+		if layer < 0 {
+			t.Errorf("%s is in no layer: add it to the list in this file and to docs/architecture.md", from)
+			continue
+		}
+		for _, imported := range pkg.Imports {
+			to, ours := strings.CutPrefix(imported, module)
+			if !ours || sameGroup(from, to) {
+				continue
+			}
+			if below := layerOf(to); below <= layer {
+				t.Errorf("%s (layer %d) imports %s (layer %d): imports point downwards only", from, layer, to, below)
+			}
+			if strings.HasPrefix(from, "firstboot/") && strings.HasPrefix(to, "builder/") {
+				t.Errorf("%s imports %s: what runs in the image does not depend on what builds it", from, to)
+			}
+		}
+	}
+	if seen < 10 {
+		t.Fatalf("only %d packages listed: the check looked in the wrong place", seen)
+	}
+}
+
+// sameGroup allows a package and its own sub-packages to know each other.
+func sameGroup(a, b string) bool {
+	return strings.HasPrefix(a, b+"/") || strings.HasPrefix(b, a+"/") ||
+		strings.HasPrefix(a, "test/") && strings.HasPrefix(b, "test/")
+}
+
+func TestTopLevel(t *testing.T) {
+	allowed := []string{".ci", ".gitignore", ".gitattributes", "LICENSE", "Makefile", "README.md", "assets", "builder",
+		"docs", "firstboot", "go.mod", "go.sum", "profiles", "scripts", "test"}
+	cmd := exec.Command("git", "ls-files")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		if _, statErr := os.Stat("../../.git"); statErr != nil {
+			t.Skip("not a git checkout")
+		}
+		t.Fatal(err)
+	}
+	for _, file := range strings.Fields(string(out)) {
+		top, _, _ := strings.Cut(file, "/")
+		if !slices.Contains(allowed, top) {
+			t.Errorf("%s: %q is not part of the fixed top level %v", file, top, allowed)
+		}
+	}
+}
