@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deb
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"slices"
+
+	"github.com/imgbuild/imgbuild/builder/lock"
+	"github.com/imgbuild/imgbuild/builder/progress"
+)
+
+// countingReader reports what passes through it and stops when its context ends.
+type countingReader struct {
+	ctx  context.Context
+	r    io.Reader
+	task progress.Task
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := c.r.Read(p)
+	c.task.Add(int64(n))
+	return n, err
+}
+
+// bySize returns the indexes of pkgs, the largest package first, so that parallel work
+// does not end with one worker on the kernel and the others idle.
+func bySize(pkgs []lock.Package) []int {
+	out := make([]int, len(pkgs))
+	for i := range out {
+		out[i] = i
+	}
+	slices.SortStableFunc(out, func(a, b int) int { return cmp.Compare(pkgs[b].Size, pkgs[a].Size) })
+	return out
+}
