@@ -88,7 +88,7 @@ func NewPlan(t *tree.Tree, opts Options) (*Plan, error) {
 
 // Sizes returns how much room the plan needs.
 func (p *Plan) Sizes() Sizes {
-	return Sizes{Data: int64(p.blocks) * BlockSize, Hash: hashAreaSize(p.blocks)}
+	return Sizes{DataSize: int64(p.blocks) * BlockSize, HashSize: hashAreaSize(p.blocks)}
 }
 
 func (p *Plan) addInodes(nodes []*tree.Node) (errs []error) {

@@ -49,10 +49,10 @@ func (o Options) workers() int {
 
 // Sizes says how much room a sealed root takes.
 type Sizes struct {
-	// Data is the size of the file system in bytes, a multiple of BlockSize.
-	Data int64 `json:"data"`
-	// Hash is the size of verity superblock and hash tree in bytes, a multiple of BlockSize.
-	Hash int64 `json:"hash"`
+	// DataSize is the size of the file system in bytes, a multiple of BlockSize.
+	DataSize int64 `json:"dataSize"`
+	// HashSize is the size of verity superblock and hash tree in bytes, a multiple of BlockSize.
+	HashSize int64 `json:"hashSize"`
 }
 
 // Root describes a root that has been written.

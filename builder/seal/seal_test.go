@@ -27,7 +27,7 @@ func TestThin(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%+v %s", root, root.Hash)
-	data.Truncate(root.Data)
+	data.Truncate(root.DataSize)
 	_ = bytes.MinRead
 	_ = io.EOF
 }

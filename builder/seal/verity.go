@@ -125,3 +125,9 @@ func encodeVeritySuper(dataBlocks uint32, salt Digest, uuid UUID) []byte {
 	copy(b[88:], salt[:])
 	return b
 }
+
+// HashSize returns how large a partition must be to hold superblock and hash tree of a
+// root of dataSize bytes.
+func HashSize(dataSize int64) int64 {
+	return hashAreaSize(uint32((dataSize + BlockSize - 1) / BlockSize))
+}
