@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fat
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	attrVolume    = 0x08
+	attrDirectory = 0x10
+	attrArchive   = 0x20
+	attrLongName  = 0x0f
+
+	endOfChain = 0x0fffffff
+)
+
+// File is one file to put on the volume.
+type File struct {
+	// Path is slash separated without a leading slash; directories are made as needed.
+	Path string
+	Data []byte
+}
+
+// Options describe the volume besides its files.
+type Options struct {
+	// Label has at most 11 characters of those allowed in short names, or spaces.
+	Label string
+	// ID is the volume serial number.
+	ID uint32
+	// Time is given to every file and directory, in UTC with a resolution of 2 seconds.
+	Time time.Time
+	// Hidden is the number of sectors before the partition.
+	Hidden uint32
+}
+
+// node is a file or directory with its place.
+type node struct {
+	name     string
+	short    [11]byte
+	long     []byte // records before the short one
+	dir      bool
+	data     []byte
+	children []*node
+	parent   *node
+	first    int64 // cluster; 0 for an empty file
+	clusters int64
+}
+
+// Write writes a volume with geometry g to w, which must read as zeros.
+func Write(w io.WriterAt, g Geometry, files []File, opts Options) error {
+	root, err := buildTree(files)
+	if err != nil {
+		return err
+	}
+	if err := checkLabel(opts.Label); err != nil {
+		return err
+	}
+	next := int64(2)
+	root.place(g, &next)
+	if used := next - 2; used > g.Clusters {
+		return fmt.Errorf("%w: its files need %d bytes, it holds %d, %d too few", ErrTooSmall,
+			used*g.ClusterSize(), g.Clusters*g.ClusterSize(), (used-g.Clusters)*g.ClusterSize())
+	}
+	v := &volume{w: w, g: g, opts: opts, fat: make([]byte, 4*next)}
+	v.setFAT(0, 0x0ffffff8)
+	v.setFAT(1, endOfChain)
+	if err := v.writeNode(root); err != nil {
+		return err
+	}
+	if err := v.writeFATs(); err != nil {
+		return err
+	}
+	return v.writeBoot(next)
+}
+
+// Needed returns the bytes the files would take on a volume with geometry g.
+func Needed(g Geometry, files []File) (int64, error) {
+	root, err := buildTree(files)
+	if err != nil {
+		return 0, err
+	}
+	next := int64(2)
+	root.place(g, &next)
+	return (next - 2) * g.ClusterSize(), nil
+}
+
+func buildTree(files []File) (*node, error) {
+	root := &node{dir: true}
+	var errs []error
+	sorted := slices.Clone(files)
+	slices.SortFunc(sorted, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	for _, f := range sorted {
+		if err := root.add(f); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", f.Path, err))
+		}
+	}
+	return root, errors.Join(errs...)
+}
+
+func (n *node) add(f File) error {
+	if int64(len(f.Data)) > 0xffffffff {
+		return fmt.Errorf("the file has %d bytes, FAT32 allows 4 GiB less one", len(f.Data))
+	}
+	dirs := strings.Split(f.Path, "/")
+	for k, name := range dirs {
+		if err := checkName(name); err != nil {
+			return err
+		}
+		last := k == len(dirs)-1
+		at := slices.IndexFunc(n.children, func(c *node) bool { return strings.EqualFold(c.name, name) })
+		switch {
+		case at < 0:
+			child := &node{name: name, parent: n, dir: !last}
+			if last {
+				child.data = f.Data
+			}
+			n.adopt(child)
+			n = child
+		case last || !n.children[at].dir || n.children[at].name != name:
+			return fmt.Errorf("%q collides with %q: names that differ in case only are the same", name, n.children[at].name)
+		default:
+			n = n.children[at]
+		}
+	}
+	return nil
+}
+
+// adopt adds a child and gives it a short name.
+func (n *node) adopt(c *node) {
+	taken := make(map[[11]byte]bool)
+	for _, other := range n.children {
+		taken[other.short] = true
+	}
+	short, exact := shortName(c.name)
+	if !exact || taken[short] {
+		short = alias(c.name, taken)
+		c.long = longRecords(c.name, short)
+	}
+	c.short = short
+	n.children = append(n.children, c)
+}
+
+// place numbers clusters: a directory, then what it holds.
+func (n *node) place(g Geometry, next *int64) {
+	size := int64(len(n.data))
+	if n.dir {
+		size = 2 * entrySize // the label in the root, "." and ".." elsewhere
+		for _, c := range n.children {
+			size += int64(len(c.long) + entrySize)
+		}
+	}
+	n.clusters = (size + g.ClusterSize() - 1) / g.ClusterSize()
+	if n.clusters > 0 {
+		n.first = *next
+		*next += n.clusters
+	}
+	for _, c := range n.children {
+		c.place(g, next)
+	}
+}
+
+type volume struct {
+	w    io.WriterAt
+	g    Geometry
+	opts Options
+	fat  []byte
+}
+
+func (v *volume) setFAT(cluster int64, value uint32) {
+	binary.LittleEndian.PutUint32(v.fat[4*cluster:], value)
+}
+
+func (v *volume) writeNode(n *node) error {
+	for c := n.first; c < n.first+n.clusters-1; c++ {
+		v.setFAT(c, uint32(c+1))
+	}
+	data := n.data
+	if n.clusters > 0 {
+		v.setFAT(n.first+n.clusters-1, endOfChain)
+	}
+	if n.dir {
+		data = v.encodeDirectory(n)
+	}
+	if len(data) > 0 {
+		if _, err := v.w.WriteAt(data, v.g.clusterOffset(n.first)); err != nil {
+			return err
+		}
+	}
+	for _, c := range n.children {
+		if err := v.writeNode(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *volume) encodeDirectory(n *node) []byte {
+	var out []byte
+	if n.parent == nil {
+		if v.opts.Label != "" {
+			out = append(out, v.record(label(v.opts.Label), attrVolume, 0, 0)...)
+		}
+	} else {
+		up := n.parent.first
+		if n.parent.parent == nil {
+			up = 0 // the root's number is not written here
+		}
+		out = append(out, v.record([11]byte([]byte(".          ")), attrDirectory, n.first, 0)...)
+		out = append(out, v.record([11]byte([]byte("..         ")), attrDirectory, up, 0)...)
+	}
+	for _, c := range n.children {
+		out = append(out, c.long...)
+		attr := uint8(attrArchive)
+		if c.dir {
+			attr = attrDirectory
+		}
+		out = append(out, v.record(c.short, attr, c.first, len(c.data))...)
+	}
+	return out
+}
+
+// record returns a short directory record.
+func (v *volume) record(name [11]byte, attr uint8, first int64, size int) []byte {
+	b := make([]byte, entrySize)
+	le := binary.LittleEndian
+	day, second := dosTime(v.opts.Time)
+	copy(b, name[:])
+	b[11] = attr
+	le.PutUint16(b[14:], second) // created
+	le.PutUint16(b[16:], day)
+	le.PutUint16(b[18:], day) // accessed
+	le.PutUint16(b[20:], uint16(first>>16))
+	le.PutUint16(b[22:], second) // written
+	le.PutUint16(b[24:], day)
+	le.PutUint16(b[26:], uint16(first))
+	le.PutUint32(b[28:], uint32(size))
+	return b
+}
+
+// dosTime returns date and time of day; years outside 1980 to 2107 become the nearest.
+func dosTime(t time.Time) (day, second uint16) {
+	t = t.UTC()
+	switch {
+	case t.Year() < 1980:
+		t = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
+	case t.Year() > 2107:
+		t = time.Date(2107, 12, 31, 23, 59, 58, 0, time.UTC)
+	}
+	day = uint16((t.Year()-1980)<<9 | int(t.Month())<<5 | t.Day())
+	return day, uint16(t.Hour()<<11 | t.Minute()<<5 | t.Second()/2)
+}
+
+func (v *volume) writeFATs() error {
+	for k := range 2 {
+		if _, err := v.w.WriteAt(v.fat, v.g.fatOffset(k)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeBoot writes boot sector and FSInfo with their copies six sectors further. They
+// come last, so that an interrupted volume has no signature.
+func (v *volume) writeBoot(next int64) error {
+	size := v.g.SectorSize
+	boot, info := make([]byte, size), make([]byte, size)
+	le := binary.LittleEndian
+	copy(boot, []byte{0xeb, 0x58, 0x90}) // jump over the parameters
+	copy(boot[3:], "imgbuild")
+	le.PutUint16(boot[11:], uint16(size))
+	boot[13] = uint8(v.g.SectorsPerCluster)
+	le.PutUint16(boot[14:], uint16(v.g.Reserved))
+	boot[16] = 2    // FATs
+	boot[21] = 0xf8 // fixed disk
+	le.PutUint16(boot[24:], 63)
+	le.PutUint16(boot[26:], 255)
+	le.PutUint32(boot[28:], v.opts.Hidden)
+	le.PutUint32(boot[32:], uint32(v.g.Sectors))
+	le.PutUint32(boot[36:], uint32(v.g.FATSectors))
+	le.PutUint32(boot[44:], 2) // root directory
+	le.PutUint16(boot[48:], 1) // FSInfo
+	le.PutUint16(boot[50:], 6) // backup
+	boot[64] = 0x80            // drive
+	boot[66] = 0x29            // the next three fields are present
+	le.PutUint32(boot[67:], v.opts.ID)
+	name := label(v.opts.Label)
+	if v.opts.Label == "" {
+		name = [11]byte([]byte("NO NAME    "))
+	}
+	copy(boot[71:], name[:])
+	copy(boot[82:], "FAT32   ")
+	boot[510], boot[511] = 0x55, 0xaa
+
+	le.PutUint32(info[0:], 0x41615252)
+	le.PutUint32(info[484:], 0x61417272)
+	le.PutUint32(info[488:], uint32(v.g.Clusters-(next-2)))
+	le.PutUint32(info[492:], uint32(next))
+	le.PutUint32(info[508:], 0xaa550000)
+	if next-2 == v.g.Clusters {
+		le.PutUint32(info[492:], 0xffffffff) // no free cluster to point at
+	}
+	for _, at := range []int64{6, 0} {
+		if _, err := v.w.WriteAt(slices.Concat(boot, info), at*int64(size)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func label(s string) [11]byte {
+	out := [11]byte([]byte("           "))
+	copy(out[:], s)
+	return out
+}
+
+func checkLabel(s string) error {
+	for _, c := range []byte(s) {
+		if !(c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == ' ' || strings.IndexByte(shortSpecials, c) >= 0) {
+			return fmt.Errorf("volume label %q: %q is not allowed", s, c)
+		}
+	}
+	if len(s) > 11 {
+		return fmt.Errorf("volume label %q has more than 11 characters", s)
+	}
+	return nil
+}
