@@ -121,7 +121,7 @@ func (s *Store) Evict(d Digest) error {
 		return err
 	}
 	defer l.release()
-	return errors.Join(s.removeBlob(d), removeIfPresent(s.partialPath(d)))
+	return errors.Join(s.removeBlob(d), s.removePartial(d))
 }
 
 // evictDamaged removes the blob unless it turns out sound once the lock is held.

@@ -33,6 +33,15 @@ func (e *MismatchError) Error() string {
 	return fmt.Sprintf("expected SHA-256 %s, got %s (%d bytes)", e.Want, e.Got, e.GotSize)
 }
 
+// PartialNote is the suffix of a file that fill may keep beside partial, to recognise what
+// it received when it resumes. The store removes it together with the partial file.
+const PartialNote = ".note"
+
+// removePartial deletes what was received and the note about it.
+func (s *Store) removePartial(d Digest) error {
+	return errors.Join(removeIfPresent(s.partialPath(d)), removeIfPresent(s.partialPath(d)+PartialNote))
+}
+
 func (s *Store) partialPath(d Digest) string { return filepath.Join(s.dir, "partial", string(d)) }
 
 // Put makes sure the store holds the blob d and returns its path. When it does not, fill
@@ -108,7 +117,7 @@ func (s *Store) settlePartial(ctx context.Context, f *os.File, d Digest, size in
 		return err
 	}
 	if got != d || (size >= 0 && n != size) {
-		if err := os.Remove(f.Name()); err != nil {
+		if err := s.removePartial(d); err != nil {
 			return err
 		}
 		return fault.Wrap(fault.Digest, &MismatchError{Want: d, WantSize: size, Got: got, GotSize: n, Resumed: resumed}, "")
@@ -136,6 +145,7 @@ func (s *Store) publish(f *os.File, d Digest) (string, error) {
 	if err := syncDir(filepath.Dir(path)); err != nil {
 		return "", err
 	}
+	_ = removeIfPresent(s.partialPath(d) + PartialNote)
 	// The rename set ctime, so only now the stamp is final.
 	if now, err := stampOf(path); err == nil {
 		settle(now)

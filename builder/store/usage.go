@@ -186,7 +186,7 @@ func (s *Store) remove(it Item) error {
 			return err
 		}
 		defer l.release()
-		return removeIfPresent(s.partialPath(Digest(it.Name)))
+		return s.removePartial(Digest(it.Name))
 	default:
 		return s.Evict(Digest(it.Name))
 	}
