@@ -147,8 +147,8 @@ func (m Mirrors) add(s Source) {
 func checkMirror(from, value string) (string, error) {
 	base := strings.TrimRight(value, "/")
 	u, err := url.Parse(base)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return "", fault.New(fault.Usage, "name the directory that holds dists/ and pool/, such as http://HOST/debian", "%s: mirror %q is not an http or https URL", from, value)
+	if err != nil || !(u.Scheme == "file" && u.Path != "" || (u.Scheme == "http" || u.Scheme == "https") && u.Host != "") {
+		return "", fault.New(fault.Usage, "name the directory that holds dists/ and pool/, such as http://HOST/debian", "%s: mirror %q is not an http, https or file URL", from, value)
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return "", fault.New(fault.Usage, "give scheme, host and path only", "%s: mirror %q has credentials, a query or a fragment", from, u.Redacted())
