@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// translationCache is the size of TCG's code cache in MiB. A node that runs a control plane
+// fills QEMU's own default several times over before it is Ready, and every flush of the cache
+// means translating the same code again.
+const translationCache = 2048
+
+// Arguments returns the command line of qemu-system-x86_64 for a completed spec whose Accel is
+// KVM or TCG. root is where the tool set lies. Paths in Dir are relative: QEMU is started
+// there, which keeps socket names below the 107 bytes that the kernel allows.
+func Arguments(s Spec, root string) []string {
+	code, _ := Tools{Root: root}.firmware()
+	args := []string{
+		"-name", "guest=" + escape(s.Name),
+		"-no-user-config", "-nodefaults",
+		"-display", "none",
+		"-L", filepath.Join(root, "usr/share/qemu"),
+		// What a server does not have costs time in the firmware and in the kernel's probes.
+		"-machine", "q35,hpet=off,vmport=off,smm=off,sata=off,usb=off,i8042=off",
+	}
+	args = append(args, accelArguments(s.Accel)...)
+	args = append(args,
+		"-smp", "cpus="+strconv.Itoa(s.CPUs)+",sockets=1,cores="+strconv.Itoa(s.CPUs)+",threads=1",
+		"-m", "size="+strconv.Itoa(s.MemoryMiB)+"M",
+		"-rtc", "base=utc",
+		"-boot", "menu=off,strict=on",
+		"-blockdev", blockdev(map[string]any{"node-name": "code", "driver": "raw", "read-only": true,
+			"file": map[string]any{"driver": "file", "filename": code, "read-only": true}}),
+		"-blockdev", blockdev(map[string]any{"node-name": "vars", "driver": "raw",
+			"file": map[string]any{"driver": "file", "filename": varsFile}, "cache": noFlush}),
+		"-machine", "pflash0=code,pflash1=vars",
+		"-chardev", "stdio,id=console,signal=off,logappend=on,logfile="+ConsoleFile,
+		"-serial", "chardev:console",
+		"-chardev", "socket,id=qmp,server=on,wait=off,path="+qmpSocket,
+		"-mon", "chardev=qmp,mode=control",
+		"-device", "virtio-rng-pci",
+	)
+	if s.Image != "" {
+		args = append(args, diskArguments(s)...)
+	}
+	for i, n := range s.NICs {
+		args = append(args, nicArguments(i, n)...)
+	}
+	if s.Kernel != "" {
+		args = append(args, "-kernel", s.Kernel)
+	}
+	if s.Initrd != "" {
+		args = append(args, "-initrd", s.Initrd)
+	}
+	if s.Append != "" {
+		args = append(args, "-append", s.Append)
+	}
+	if len(s.KernelArguments) > 0 {
+		args = append(args, "-smbios", "type=11,value=io.systemd.stub.kernel-cmdline-extra="+escape(strings.Join(s.KernelArguments, " ")))
+	}
+	if s.Ignition != "" {
+		args = append(args, "-fw_cfg", "name=opt/com.coreos/config,file="+escape(s.Ignition))
+	}
+	if s.NoReboot {
+		args = append(args, "-no-reboot")
+	}
+	return args
+}
+
+// accelArguments choose the accelerator and the CPU. Under TCG a fifth level of page tables
+// and nested virtualisation buy nothing and are paid for in every page walk and world switch.
+func accelArguments(a Accel) []string {
+	if a == KVM {
+		return []string{"-accel", "kvm", "-cpu", "host"}
+	}
+	return []string{"-accel", "tcg,thread=multi,tb-size=" + strconv.Itoa(translationCache), "-cpu", "max,la57=off,svm=off"}
+}
+
+// noFlush ignores the guest's requests to reach stable storage: the overlay does not outlive
+// the run, and a killed QEMU loses nothing that the host kernel has.
+var noFlush = map[string]any{"no-flush": true}
+
+func diskArguments(s Spec) []string {
+	size := strconv.Itoa(s.SectorSize)
+	return []string{
+		"-object", "iothread,id=io0",
+		"-blockdev", blockdev(map[string]any{"node-name": "disk0", "driver": "qcow2", "cache": noFlush, "discard": "unmap",
+			"file": map[string]any{"driver": "file", "filename": overlayFile, "cache": noFlush, "aio": "threads", "discard": "unmap"}}),
+		"-device", "virtio-blk-pci,drive=disk0,iothread=io0,serial=imgbuild0,bootindex=1,logical_block_size=" + size + ",physical_block_size=" + size,
+	}
+}
+
+func nicArguments(i int, n NIC) []string {
+	id := "net" + strconv.Itoa(i)
+	backend := "user,id=" + id
+	for _, port := range n.Forwards {
+		// Port 0 lets the host kernel choose; Machine.Forward asks which it was.
+		backend += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:0-:%d", port)
+	}
+	if n.Stream != "" {
+		backend = "stream,id=" + id + ",server=off,addr.type=unix,addr.path=" + escape(n.Stream)
+	}
+	// Without an option ROM the firmware does not try to boot from the network.
+	device := "virtio-net-pci,netdev=" + id + ",romfile="
+	if n.MAC != "" {
+		device += ",mac=" + n.MAC
+	}
+	return []string{"-netdev", backend, "-device", device}
+}
+
+func blockdev(options map[string]any) string {
+	text, err := json.Marshal(options)
+	if err != nil {
+		panic(err) // strings, booleans and maps of them always encode
+	}
+	return string(text)
+}

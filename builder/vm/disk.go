@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/imgbuild/imgbuild/builder/fault"
+)
+
+// prepare puts the overlay and the firmware's variables into s.Dir. What is already there
+// stays: it is the machine's disk and its memory of boot entries.
+func prepare(ctx context.Context, t Tools, s Spec) error {
+	if s.Image != "" {
+		if err := createOverlay(ctx, t, s); err != nil {
+			return err
+		}
+	}
+	vars := filepath.Join(s.Dir, varsFile)
+	if _, err := os.Stat(vars); err == nil {
+		return nil
+	}
+	_, template := t.firmware()
+	return copyFile(template, vars)
+}
+
+func createOverlay(ctx context.Context, t Tools, s Spec) error {
+	overlay := filepath.Join(s.Dir, overlayFile)
+	if _, err := os.Stat(overlay); err == nil {
+		return nil
+	}
+	image, err := filepath.Abs(s.Image)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(image)
+	if err != nil {
+		return err
+	}
+	size := max(s.DiskSize, info.Size())
+	cmd := t.Command(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw",
+		"-o", "cluster_size=64k,lazy_refcounts=on", "-b", image, overlay, strconv.FormatInt(size, 10))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fault.New(fault.Machine, "check the free space and the permissions of "+s.Dir,
+			"creating the overlay of %s: %v: %w: %s", image, cmd.Args, err, out)
+	}
+	return nil
+}
+
+func copyFile(from, to string) error {
+	src, err := os.Open(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.Wrap(fault.Machine, fmt.Errorf("UEFI firmware: %w", err), "the tool set must hold the package ovmf")
+	}
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	return errors.Join(err, dst.Close())
+}
