@@ -1,0 +1,3 @@
+module github.com/imgbuild/imgbuild/assets/components/pause
+
+go 1.26.0
