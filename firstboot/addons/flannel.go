@@ -4,6 +4,7 @@ package addons
 
 import (
 	"encoding/json"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -88,8 +89,15 @@ func flannelDaemonSet(c *kubeadm.Config) runtime.Object {
 		Tolerations:  []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 		Containers: []corev1.Container{{
 			Name: kubeadm.Flannel, Image: c.Delivery.Images[kubeadm.Flannel], ImagePullPolicy: corev1.PullIfNotPresent,
-			Command:   command,
-			Env:       []corev1.EnvVar{field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace"), {Name: "EVENT_QUEUE_DEPTH", Value: "5000"}},
+			Command: command,
+			Env: []corev1.EnvVar{
+				field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace"),
+				{Name: "EVENT_QUEUE_DEPTH", Value: "5000"},
+				// The endpoint instead of the service address: flannel then does not fail, and
+				// wait to be restarted, until kube-proxy has made that address work.
+				{Name: "KUBERNETES_SERVICE_HOST", Value: c.EndpointHost},
+				{Name: "KUBERNETES_SERVICE_PORT", Value: strconv.Itoa(int(c.EndpointPort))},
+			},
 			Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("50Mi")}},
 			SecurityContext: &corev1.SecurityContext{Privileged: &no,
 				Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"NET_ADMIN", "NET_RAW"}}},

@@ -116,9 +116,10 @@ type bridge struct {
 }
 
 type hostLocal struct {
-	Type   string        `json:"type"`
-	Ranges [][]rangeSpec `json:"ranges"`
-	Routes []route       `json:"routes,omitempty"`
+	Type    string        `json:"type"`
+	DataDir string        `json:"dataDir"`
+	Ranges  [][]rangeSpec `json:"ranges"`
+	Routes  []route       `json:"routes,omitempty"`
 }
 
 type rangeSpec struct {
@@ -142,7 +143,8 @@ func Render(s Subnet, nftables bool) ([]byte, error) {
 	if len(s.Subnets) == 0 || s.MTU == 0 {
 		return nil, errors.New("cni: a subnet and an MTU are needed to render a configuration")
 	}
-	ipam := hostLocal{Type: "host-local"}
+	// Leases live in memory: no pod survives a reboot, so no lease may.
+	ipam := hostLocal{Type: "host-local", DataDir: "/run/cni/networks"}
 	for _, p := range s.Subnets {
 		ipam.Ranges = append(ipam.Ranges, []rangeSpec{{Subnet: p.Masked().String()}})
 	}
