@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+func (v *validator) machine(n *Node) {
+	v.name("node.name", n.Node.Name)
+	v.match("node.interface", n.Node.Interface, interfaceForm, "is not an interface name", "1 to 15 characters without / and spaces")
+	for k, val := range n.Node.Labels {
+		at := "node.labels." + k
+		if !labelForm.MatchString(k) {
+			v.fail(at, "is not a label key", "[prefix/]name, the name at most 63 letters, digits, dashes, underscores and dots")
+		}
+		v.match(at, val, valueForm, "is not a label value", "at most 63 letters, digits, dashes, underscores and dots")
+	}
+	if n.Node.Taints == nil {
+		return
+	}
+	for i, t := range *n.Node.Taints {
+		at := fmt.Sprintf("node.taints[%d]", i)
+		if !labelForm.MatchString(t.Key) {
+			v.fail(at+".key", "is not a taint key", "[prefix/]name")
+		}
+		v.match(at+".value", t.Value, valueForm, "is not a taint value", "at most 63 letters, digits, dashes, underscores and dots")
+		oneOf(v, at+".effect", t.Effect, "NoSchedule", "PreferNoSchedule", "NoExecute")
+	}
+}
+
+func (v *validator) pki(n *Node) {
+	p := n.PKI
+	oneOf(v, "pki.mode", p.Mode, PKIGenerate, PKIShared, PKIExternal)
+	oneOf(v, "pki.algorithm", p.Algorithm, ECDSAP256, ECDSAP384, RSA2048, RSA3072, RSA4096)
+	v.match("pki.certificateKey", p.CertificateKey.Reveal(), keyForm, "is not a certificate key", "64 hexadecimal digits, lower case")
+	v.name("pki.initiator", p.Initiator)
+	v.positive("pki.caValidity", p.CAValidity, time.Hour)
+	v.positive("pki.validity", p.Validity, time.Hour)
+	if p.Validity > p.CAValidity {
+		v.fail("pki.validity", "is longer than pki.caValidity", "at most "+p.CAValidity.D().String())
+	}
+	if n.Role != ControlPlane || p.Mode != PKIGenerate || len(n.Cluster.ControlPlanes) < 2 {
+		return
+	}
+	if p.Initiator == "" {
+		v.fail("pki.initiator", "is missing: with several control planes exactly one makes the authorities", "the name of one of cluster.controlPlanes, or pki.mode shared")
+	}
+}
+
+func (v *validator) tokens(n *Node) {
+	seen := map[string]int{}
+	for i, t := range n.BootstrapTokens {
+		at := fmt.Sprintf("bootstrapTokens[%d]", i)
+		if !tokenForm.MatchString(t.Token.Reveal()) {
+			v.fail(at+".token", "is not a bootstrap token", "6 characters, a dot, 16 characters, all lower-case letters and digits")
+			continue
+		}
+		id, _, _ := t.Token.Split()
+		if j, dup := seen[id]; dup {
+			v.fail(at+".token", fmt.Sprintf("has the same id as bootstrapTokens[%d]", j), "an id per token")
+		}
+		seen[id] = i
+		if t.TTL != nil && *t.TTL < 0 {
+			v.fail(at+".ttl", "is negative", "0s (never expires) or longer")
+		}
+	}
+	for i, h := range n.Join.CACertHashes {
+		v.match(fmt.Sprintf("join.caCertHashes[%d]", i), h, hashForm, "is not a CA hash", "sha256: and 64 hexadecimal digits")
+	}
+	if n.Role != Worker {
+		return
+	}
+	if len(n.BootstrapTokens) == 0 {
+		v.fail("bootstrapTokens", "is missing: a worker joins with a token", "at least one token")
+	}
+	if len(n.Join.CACertHashes) == 0 {
+		v.fail("join.caCertHashes", "is missing: a worker must know which cluster it joins", "at least one hash")
+	}
+}
+
+// Split returns the id and the secret of a bootstrap token.
+func (s Secret) Split() (id, secret string, ok bool) { return strings.Cut(string(s), ".") }
+
+// components are the names delivery.components and delivery.images take.
+var components = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "flannel"}
+
+func (v *validator) parts(n *Node) {
+	if n.APIServer.Port < 1 || n.APIServer.Port > 65535 {
+		v.fail("apiServer.port", "is not a port", "1 to 65535")
+	}
+	for path, sans := range map[string][]string{"apiServer.certSANs": n.APIServer.CertSANs, "etcd.serverCertSANs": n.Etcd.ServerCertSANs, "etcd.peerCertSANs": n.Etcd.PeerCertSANs} {
+		for i, s := range sans {
+			if _, err := netip.ParseAddr(s); err != nil && !subdomainForm.MatchString(strings.TrimPrefix(s, "*.")) {
+				v.fail(fmt.Sprintf("%s[%d]", path, i), "is neither a DNS name nor an IP address", "a DNS name (*. in front allowed) or an IP address")
+			}
+		}
+	}
+	h, e := n.Etcd.HeartbeatInterval.D(), n.Etcd.ElectionTimeout.D()
+	if h != 0 && (h < time.Millisecond || h > 10*time.Second) {
+		v.fail("etcd.heartbeatInterval", "is out of range", "1ms to 10s")
+	}
+	if e != 0 && (e < 10*time.Millisecond || e > 50*time.Second) {
+		v.fail("etcd.electionTimeout", "is out of range", "10ms to 50s")
+	} else if h != 0 && e != 0 && e < 5*h {
+		v.fail("etcd.electionTimeout", "is less than 5 heartbeats, which etcd refuses", "at least "+(5*h).String())
+	}
+	if n.Kubelet.MaxPods < 0 {
+		v.fail("kubelet.maxPods", "is negative", "1 or more")
+	}
+	if r := n.Kubelet.ResolvConf; r != "" && !strings.HasPrefix(r, "/") {
+		v.fail("kubelet.resolvConf", "is not an absolute path", "a path that begins with /")
+	}
+	oneOf(v, "network.provider", n.Network.Provider, NetworkFlannel, NetworkNone)
+	if m := n.Network.MTU; m != 0 && (m < 576 || m > 65535) {
+		v.fail("network.mtu", "is out of range", "0 (derive it) or 576 to 65535")
+	}
+	v.match("network.interface", n.Network.Interface, interfaceForm, "is not an interface name", "1 to 15 characters without / and spaces")
+	oneOf(v, "delivery.mode", n.Delivery.Mode, DeliveryVerity, DeliveryOCI)
+	for c, m := range n.Delivery.Components {
+		v.component("delivery.components."+c, c)
+		oneOf(v, "delivery.components."+c, m, DeliveryVerity, DeliveryOCI)
+	}
+	for c := range n.Delivery.Images {
+		v.component("delivery.images."+c, c)
+	}
+}
+
+func (v *validator) component(path, name string) {
+	for _, c := range components {
+		if c == name {
+			return
+		}
+	}
+	v.fail(path, "is not a component", strings.Join(components, ", "))
+}
+
+func (v *validator) vip(n *Node) {
+	p := n.VIP
+	oneOf(v, "vip.provider", p.Provider, VIPNone, VIPKeepalived, VIPKubeVIP, VIPExternal)
+	v.ip("vip.address", p.Address)
+	v.match("vip.interface", p.Interface, interfaceForm, "is not an interface name", "1 to 15 characters without / and spaces")
+	if p.Provider == VIPNone {
+		if p.Address != "" {
+			v.fail("vip.address", "has no vip.provider", "leave it out, or set vip.provider")
+		}
+		return
+	}
+	if p.Address == "" {
+		v.fail("vip.address", "is missing", "an IP address")
+	}
+	if p.Address != "" && p.Address == n.Node.Address {
+		v.fail("vip.address", "is also node.address", "an address no machine owns")
+	}
+	if p.RouterID < 1 || p.RouterID > 255 {
+		v.fail("vip.routerID", "is out of range", "1 to 255")
+	}
+	if p.Priority < 1 || p.Priority > 254 {
+		v.fail("vip.priority", "is out of range", "1 to 254")
+	}
+	if p.Provider == VIPKubeVIP && p.Image == "" {
+		v.fail("vip.image", "is missing", "a kube-vip image reference")
+	}
+	if p.LoadBalancer != "" {
+		oneOf(v, "vip.loadBalancer", p.LoadBalancer, "haproxy")
+	}
+}
+
+func (v *validator) timeouts(n *Node) {
+	t := n.Timeouts
+	for name, d := range map[string]Duration{
+		"controlPlaneComponentHealthCheck": t.ControlPlaneComponentHealthCheck,
+		"kubeletHealthCheck":               t.KubeletHealthCheck, "kubernetesAPICall": t.KubernetesAPICall,
+		"etcdAPICall": t.EtcdAPICall, "discovery": t.Discovery, "tlsBootstrap": t.TLSBootstrap, "nodeReady": t.NodeReady,
+	} {
+		v.positive("timeouts."+name, d, time.Second)
+	}
+}
+
+func (v *validator) positive(path string, d Duration, least time.Duration) {
+	if d.D() < least {
+		v.fail(path, "is too short", "at least "+least.String())
+	}
+}
