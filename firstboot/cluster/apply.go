@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+)
+
+// resources maps the kinds first boot writes to their REST resource; the value's second
+// part says whether they live in a namespace.
+var resources = map[string]struct {
+	name       string
+	namespaced bool
+}{
+	"ClusterRole":        {"clusterroles", false},
+	"ClusterRoleBinding": {"clusterrolebindings", false},
+	"ConfigMap":          {"configmaps", true},
+	"DaemonSet":          {"daemonsets", true},
+	"Deployment":         {"deployments", true},
+	"Namespace":          {"namespaces", false},
+	"Node":               {"nodes", false},
+	"Role":               {"roles", true},
+	"RoleBinding":        {"rolebindings", true},
+	"Secret":             {"secrets", true},
+	"Service":            {"services", true},
+	"ServiceAccount":     {"serviceaccounts", true},
+}
+
+// target is where an object goes.
+type target struct {
+	client    rest.Interface
+	kind      string
+	resource  string
+	namespace string
+	name      string
+}
+
+func (t target) String() string {
+	if t.namespace == "" {
+		return t.kind + " " + t.name
+	}
+	return t.kind + " " + t.namespace + "/" + t.name
+}
+
+func (c *Client) target(obj runtime.Object) (target, error) {
+	kinds, _, err := scheme.ObjectKinds(obj)
+	if err != nil {
+		return target{}, err
+	}
+	m, err := meta.Accessor(obj)
+	if err != nil {
+		return target{}, err
+	}
+	r, ok := resources[kinds[0].Kind]
+	if !ok {
+		return target{}, fmt.Errorf("kind %s is not one that first boot writes", kinds[0].Kind)
+	}
+	t := target{client: c.groups[kinds[0].Group], kind: kinds[0].Kind, resource: r.name, name: m.GetName()}
+	if r.namespaced {
+		if t.namespace = m.GetNamespace(); t.namespace == "" {
+			return target{}, fmt.Errorf("%s %s has no namespace", t.kind, t.name)
+		}
+	}
+	return t, nil
+}
+
+func (t target) on(r *rest.Request) *rest.Request {
+	if t.namespace != "" {
+		r = r.Namespace(t.namespace)
+	}
+	return r.Resource(t.resource).MaxRetries(0)
+}
+
+// Apply creates obj, or replaces what exists under its name, trying again until ctx ends.
+// With keep, what exists is left as it is. The object is not modified. Errors name the
+// object and never its content.
+func (c *Client) Apply(ctx context.Context, obj runtime.Object, keep bool) error {
+	t, err := c.target(obj)
+	if err != nil {
+		return err
+	}
+	if err := c.Retry(ctx, func(ctx context.Context) error { return t.write(ctx, obj, keep) }); err != nil {
+		return fmt.Errorf("writing %s: %w", t, err)
+	}
+	return nil
+}
+
+// write is one attempt. A replacement carries the resource version and the fields that
+// are the server's to choose, so that it is never a blind overwrite.
+func (t target) write(ctx context.Context, obj runtime.Object, keep bool) error {
+	fresh := obj.DeepCopyObject()
+	m, err := meta.Accessor(fresh)
+	if err != nil {
+		return err
+	}
+	m.SetResourceVersion("") // kubeadm's DNS Service manifest carries "0"
+	err = t.on(t.client.Post()).Body(fresh).Do(ctx).Error()
+	if !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	if keep {
+		return nil
+	}
+	old, err := t.on(t.client.Get()).Name(t.name).Do(ctx).Get()
+	if err != nil {
+		return err
+	}
+	om, err := meta.Accessor(old)
+	if err != nil {
+		return err
+	}
+	m.SetResourceVersion(om.GetResourceVersion())
+	if s, ok := fresh.(*corev1.Service); ok {
+		keepServiceFields(s, old.(*corev1.Service))
+	}
+	return t.on(t.client.Put()).Name(t.name).Body(fresh).Do(ctx).Error()
+}
+
+// keepServiceFields copies what a Service may not lose on update.
+func keepServiceFields(s, old *corev1.Service) {
+	if s.Spec.ClusterIP == "" {
+		s.Spec.ClusterIP = old.Spec.ClusterIP
+	}
+	if s.Spec.ClusterIPs == nil && s.Spec.ClusterIP == old.Spec.ClusterIP {
+		s.Spec.ClusterIPs = old.Spec.ClusterIPs
+	}
+}
+
+// Exists reports whether an object of obj's kind and name is there.
+func (c *Client) Exists(ctx context.Context, obj runtime.Object) (bool, error) {
+	t, err := c.target(obj)
+	if err != nil {
+		return false, err
+	}
+	err = t.on(t.client.Get()).Name(t.name).Do(ctx).Error()
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
