@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package phases
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/imgbuild/imgbuild/firstboot/addons"
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/manifests"
+)
+
+// The objects of each phase that writes any.
+var (
+	uploadObjects = []addons.Phase{addons.UploadConfig}
+	addonObjects  = []addons.Phase{addons.AddonDNS, addons.AddonProxy, addons.AddonNetwork}
+	tokenObjects  = []addons.Phase{addons.BootstrapToken}
+)
+
+// awaitAPI waits for the API server's first answer and makes the binding that lets
+// admin.conf administer the cluster.
+func awaitAPI(ctx context.Context, s *State) error {
+	c, err := s.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.KubernetesAPICall.D())
+	defer cancel()
+	// Any answer over TLS counts; /livez stays 500 for long after objects can be written.
+	if err := c.Retry(ctx, func(ctx context.Context) error { return c.Probe(ctx, "/version") }); err != nil {
+		return fmt.Errorf("the API server at %s did not answer: %w; see crictl logs or /var/log/pods", s.Config.LocalURL(), err)
+	}
+	s.Mark("api-answers")
+	objs, err := s.objects(addons.Admins)
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, objs)
+}
+
+// write applies objects: first those without conditions, then those that need others to
+// exist, then the barrier.
+func (s *State) write(ctx context.Context, objs []addons.Object) error {
+	c, err := s.client()
+	if err != nil {
+		return err
+	}
+	waves := make([][]addons.Object, 3)
+	for _, o := range objs {
+		i := 0
+		switch {
+		case o.Barrier:
+			i = 2
+		case len(o.After) > 0:
+			i = 1
+		}
+		waves[i] = append(waves[i], o)
+	}
+	for _, wave := range waves {
+		errs := make([]error, len(wave))
+		var wg sync.WaitGroup
+		for i, o := range wave {
+			wg.Go(func() { errs[i] = c.Apply(ctx, o.Obj, o.Policy == addons.Keep) })
+		}
+		wg.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeObjects(phases ...addons.Phase) func(context.Context, *State) error {
+	return func(ctx context.Context, s *State) error {
+		objs, err := s.objects(phases...)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.KubernetesAPICall.D())
+		defer cancel()
+		return s.write(ctx, objs)
+	}
+}
+
+func objectsThere(phases ...addons.Phase) func(context.Context, *State) error {
+	return func(ctx context.Context, s *State) error {
+		objs, err := s.objects(phases...)
+		if err != nil {
+			return err
+		}
+		c, err := s.client()
+		if err != nil {
+			return err
+		}
+		for _, o := range objs {
+			there, err := c.Exists(ctx, o.Obj)
+			if err != nil {
+				return err
+			}
+			if !there {
+				return fmt.Errorf("%s does not exist", addons.Key(o.Obj))
+			}
+		}
+		return nil
+	}
+}
+
+// markControlPlane waits for the kubelet to register its node and gives it the labels a
+// kubelet may not give itself, and the taints.
+func markControlPlane(ctx context.Context, s *State) error {
+	c, err := s.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.NodeReady.D())
+	defer cancel()
+	return c.UpdateNode(ctx, s.Config.NodeName, func(n *corev1.Node) bool {
+		s.Mark("node-registered")
+		changed := false
+		if n.Labels == nil {
+			n.Labels = map[string]string{}
+		}
+		for k, v := range manifests.AdminLabels(s.Config) {
+			if old, ok := n.Labels[k]; !ok || old != v {
+				n.Labels[k], changed = v, true
+			}
+		}
+		for _, t := range manifests.NodeTaints(s.Config) {
+			taint := corev1.Taint{Key: t.Key, Value: t.Value, Effect: corev1.TaintEffect(t.Effect)}
+			if !slices.ContainsFunc(n.Spec.Taints, func(o corev1.Taint) bool { return o.MatchTaint(&taint) }) {
+				n.Spec.Taints, changed = append(n.Spec.Taints, taint), true
+			}
+		}
+		return changed
+	})
+}
+
+// waitControlPlane waits until the components report themselves healthy on the
+// endpoints that their manifests probe.
+func waitControlPlane(ctx context.Context, s *State) error {
+	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.ControlPlaneComponentHealthCheck.D())
+	defer cancel()
+	local := s.Config.Loopback()
+	endpoints := []struct{ name, url string }{
+		{kubeadm.APIServer, s.Config.LocalURL() + "/livez"},
+		{kubeadm.ControllerManager, "https://" + net.JoinHostPort(local, strconv.Itoa(kubeadm.ControllerManagerPort)) + "/healthz"},
+		{kubeadm.Scheduler, "https://" + net.JoinHostPort(local, strconv.Itoa(kubeadm.SchedulerPort)) + "/livez"},
+	}
+	// As the kubelet's probes do, health is asked without verifying certificates: the
+	// answer carries no secret, and two of the three certificates are self-signed.
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // see above
+	defer client.CloseIdleConnections()
+	errs := make([]error, len(endpoints))
+	var wg sync.WaitGroup
+	for i, e := range endpoints {
+		wg.Go(func() {
+			for {
+				err := health(ctx, client, e.url)
+				if err == nil {
+					s.Mark(e.name + "-healthy")
+					return
+				}
+				if s.sleep(ctx) != nil {
+					errs[i] = fmt.Errorf("%s is not healthy: %w", e.name, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func health(ctx context.Context, c *http.Client, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s: %.512s", url, resp.Status, body)
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/imgbuild/imgbuild/firstboot/addons/cni"
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/node"
+)
+
+// WriteCNI renders the CNI configuration from the subnet file below root. A missing
+// subnet file is an error that wraps os.ErrNotExist. Writing what is there already
+// touches nothing, so the runtime is not made to load it again.
+func WriteCNI(root string, n *node.Node) (changed bool, err error) {
+	text, err := os.ReadFile(filepath.Join(root, cni.SubnetFile))
+	if err != nil {
+		return false, fmt.Errorf("flannel has not written its subnet file: %w", err)
+	}
+	subnet, err := cni.Parse(text)
+	if err != nil {
+		return false, err
+	}
+	data, err := cni.Render(subnet, n.Cluster.ProxyMode == node.ProxyNFTables)
+	if err != nil {
+		return false, err
+	}
+	wrote, err := kubeadm.WriteFiles(root, kubeadm.File{Path: cni.ConfigFile, Mode: 0o644, Data: data})
+	return len(wrote) > 0, err
+}
+
+// awaitSubnet renders the CNI configuration as soon as flannel has written its subnet
+// file. On later boots firstboot-cni.path does this whenever the file changes.
+func awaitSubnet(ctx context.Context, s *State) error {
+	if s.Node.Network.Provider != node.NetworkFlannel {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.NodeReady.D())
+	defer cancel()
+	for {
+		_, err := WriteCNI(s.Root, s.Node)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if s.sleep(ctx) != nil {
+			return fmt.Errorf("%w; see the pods in namespace kube-flannel", err)
+		}
+	}
+}

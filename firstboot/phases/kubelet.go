@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package phases
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
+	"github.com/imgbuild/imgbuild/firstboot/manifests"
+)
+
+// KubeletUnit is the unit that runs the kubelet. It is skipped at boot until config.yaml
+// exists and starts by itself afterwards.
+const KubeletUnit = "kubelet.service"
+
+// startKubelet writes the kubelet's files and starts it. config.yaml is written last:
+// its presence is what lets the unit start, so a power cut never leaves a kubelet that
+// starts half configured at the next boot.
+func startKubelet(ctx context.Context, s *State) error {
+	files, err := s.kubeletFiles()
+	if err != nil {
+		return err
+	}
+	// The kubelet watches this directory only if it exists when the kubelet starts;
+	// otherwise it looks again a second later.
+	if err := kubeadm.MakeDir(s.Root, kubeadm.ManifestsDir); err != nil {
+		return err
+	}
+	if err := kubeadm.MakeDir(s.Root, kubeadm.KubeletDir); err != nil {
+		return err
+	}
+	if _, err := kubeadm.WriteFiles(s.Root, files...); err != nil {
+		return err
+	}
+	return s.StartUnit(ctx, KubeletUnit)
+}
+
+func (s *State) kubeletFiles() ([]kubeadm.File, error) {
+	files, err := manifests.KubeletFiles(s.Config, manifests.ClusterKubelet(s.Config))
+	if err != nil {
+		return nil, err
+	}
+	for i, f := range files {
+		if strings.HasSuffix(f.Path, "/config.yaml") {
+			return append(append(files[:i:i], files[i+1:]...), f), nil
+		}
+	}
+	return nil, fmt.Errorf("the kubelet's files lack config.yaml")
+}
+
+// kubeletRuns checks that the files are as wanted and that the kubelet is healthy.
+func kubeletRuns(ctx context.Context, s *State) error {
+	files, err := s.kubeletFiles()
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		have, err := os.ReadFile(s.path(f.Path))
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(have, f.Data) {
+			return fmt.Errorf("%s is not what the node document asks for", f.Path)
+		}
+	}
+	return s.kubeletHealthy(ctx)
+}
+
+func (s *State) kubeletHealthy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	url := "http://" + net.JoinHostPort(s.Config.Loopback(), strconv.Itoa(kubeadm.KubeletHealthPort)) + "/healthz"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("the kubelet does not answer: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+		return fmt.Errorf("the kubelet at %s answers %s: %s", url, resp.Status, bytes.TrimSpace(body))
+	}
+	return nil
+}
+
+// finalizeKubelet waits for a healthy kubelet and verifies that kubelet.conf refers to
+// the certificate the kubelet renews.
+func finalizeKubelet(ctx context.Context, s *State) error {
+	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.KubeletHealthCheck.D())
+	defer cancel()
+	for {
+		err := s.kubeletHealthy(ctx)
+		if err == nil {
+			break
+		}
+		if s.sleep(ctx) != nil {
+			return fmt.Errorf("%w; see journalctl -u %s", err, KubeletUnit)
+		}
+	}
+	s.Mark("kubelet-healthy")
+	text, err := os.ReadFile(s.path(kubeadm.Dir + "/" + kubeconfig.Kubelet))
+	if err != nil {
+		return err
+	}
+	_, user, err := kubeconfig.Current(text)
+	if err != nil {
+		return err
+	}
+	if user.ClientCertificate != kubeadm.KubeletPEM || user.ClientKey != kubeadm.KubeletPEM {
+		return fmt.Errorf("%s/%s does not refer to %s", kubeadm.Dir, kubeconfig.Kubelet, kubeadm.KubeletPEM)
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package phases holds the steps of first boot, a file per phase or pair of phases, and the
+// table that makes them a graph. The steps call pure generators (packages pki, kubeconfig,
+// manifests, addons) and put their results where the node or the cluster reads them.
+package phases
+
+import (
+	"time"
+
+	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/phase"
+)
+
+// Names of the phases. They are kubeadm's where kubeadm has the phase; identity, base-image,
+// api, cni, node-ready and hand-over are ours.
+const (
+	Preflight        = "preflight"
+	Identity         = "identity"
+	BaseImage        = "base-image"
+	Certs            = "certs"
+	Kubeconfig       = "kubeconfig"
+	Etcd             = "etcd"
+	ControlPlane     = "control-plane"
+	KubeletStart     = "kubelet-start"
+	API              = "api"
+	WaitControlPlane = "wait-control-plane"
+	UploadConfig     = "upload-config"
+	MarkControlPlane = "mark-control-plane"
+	BootstrapToken   = "bootstrap-token"
+	KubeletFinalize  = "kubelet-finalize"
+	Addons           = "addons"
+	CNI              = "cni"
+	NodeReady        = "node-ready"
+	HandOver         = "hand-over"
+)
+
+// slack is added to a phase's timeout beyond the wait the node document configures, so
+// that the wait's own, better explained error comes first.
+const slack = 30 * time.Second
+
+// Graph returns the phases of first boot with the waits of a node document.
+//
+// The order is the fastest that kubeadm's contracts allow. The kubelet starts as soon as
+// its files exist and not after the manifests; a manifest is dropped as soon as what its
+// program reads exists; objects are written from the API's first answer on, while the
+// control plane is still reporting itself healthy; what releases joining machines
+// (bootstrap tokens and cluster-info) is written last.
+func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
+	cp := []string{string(node.ControlPlane)}
+	api := t.KubernetesAPICall.D() + slack
+	return phase.New(
+		phase.Phase[*State]{Name: Preflight, Purpose: "the machine can run Kubernetes",
+			Run: preflight, Timeout: 10 * time.Second, Attempts: 30, Pause: 2 * time.Second, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: Identity, Purpose: "node name, address and version are known", Needs: []string{Preflight},
+			Run: identity, Timeout: 2 * time.Minute, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: BaseImage, Purpose: "containerd holds the base image", Needs: []string{Preflight},
+			Check: baseImageThere, Run: importBaseImage, Timeout: 2 * time.Minute, Attempts: 3, Pause: time.Second, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: Certs, Purpose: "every key and certificate of the control plane exists", Needs: []string{Identity}, Roles: cp,
+			Check: certsThere, Run: certs, Timeout: 5 * time.Minute, OnChange: phase.Refuse},
+		phase.Phase[*State]{Name: Kubeconfig, Purpose: "administrators, components and the kubelet can log in", Needs: []string{Certs}, Roles: cp,
+			Check: kubeconfigsThere, Run: kubeconfigs, Timeout: 5 * time.Minute, OnChange: phase.Refuse},
+		phase.Phase[*State]{Name: KubeletStart, Purpose: "the kubelet is configured and started", Needs: []string{Kubeconfig}, Roles: cp,
+			Check: kubeletRuns, Run: startKubelet, Timeout: time.Minute, Attempts: 3, Pause: time.Second, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: Etcd, Purpose: "etcd's static pod is in place", Needs: []string{Certs, BaseImage}, Roles: cp,
+			Check: etcdPlaced, Run: placeEtcd, Timeout: time.Minute, OnChange: phase.Refuse},
+		phase.Phase[*State]{Name: ControlPlane, Purpose: "the static pods of the control plane are in place", Needs: []string{Kubeconfig, BaseImage}, Roles: cp,
+			Check: controlPlanePlaced, Run: placeControlPlane, Timeout: time.Minute, OnChange: phase.Refuse},
+		phase.Phase[*State]{Name: API, Purpose: "the API answers and knows its administrators", Needs: []string{KubeletStart, Etcd, ControlPlane}, Roles: cp,
+			Run: awaitAPI, Timeout: api, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: WaitControlPlane, Purpose: "every control-plane component is healthy", Needs: []string{KubeletStart, Etcd, ControlPlane}, Roles: cp,
+			Run: waitControlPlane, Timeout: t.ControlPlaneComponentHealthCheck.D() + slack, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: UploadConfig, Purpose: "the cluster's configuration is in the cluster", Needs: []string{API}, Roles: cp,
+			Check: objectsThere(uploadObjects...), Run: writeObjects(uploadObjects...), Timeout: api, OnChange: phase.Refuse},
+		phase.Phase[*State]{Name: MarkControlPlane, Purpose: "the node carries its role's labels and taints", Needs: []string{API}, Roles: cp,
+			Run: markControlPlane, Timeout: t.NodeReady.D() + slack, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: Addons, Purpose: "CoreDNS, kube-proxy and the pod network are deployed", Needs: []string{API}, Roles: cp,
+			Check: objectsThere(addonObjects...), Run: writeObjects(addonObjects...), Timeout: api, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: BootstrapToken, Purpose: "machines can join", Needs: []string{UploadConfig, Addons}, Roles: cp,
+			Check: objectsThere(tokenObjects...), Run: writeObjects(tokenObjects...), Timeout: api, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: KubeletFinalize, Purpose: "the kubelet renews its own certificate", Needs: []string{KubeletStart}, Roles: cp,
+			Run: finalizeKubelet, Timeout: t.KubeletHealthCheck.D() + slack, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: CNI, Purpose: "containers can be attached to the pod network", Needs: []string{Addons},
+			Run: awaitSubnet, Timeout: t.NodeReady.D() + slack, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: NodeReady, Purpose: "the node is Ready", Needs: []string{MarkControlPlane, Addons, CNI}, Roles: cp,
+			Run: awaitReady, Timeout: t.NodeReady.D() + slack, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: HandOver, Purpose: "the kubelet owns the node from now on",
+			Needs: []string{NodeReady, WaitControlPlane, BootstrapToken, KubeletFinalize},
+			Run:   handOver, Timeout: time.Minute, OnChange: phase.Redo},
+	)
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package phases
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/manifests"
+)
+
+// podFiles returns the manifests for which want holds.
+func podFiles(s *State, want func(component string) bool) ([]kubeadm.File, error) {
+	var files []kubeadm.File
+	for _, pod := range manifests.StaticPods(s.Config) {
+		if !want(pod.Name) {
+			continue
+		}
+		f, err := manifests.File(pod)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+func isEtcd(component string) bool  { return component == kubeadm.Etcd }
+func notEtcd(component string) bool { return component != kubeadm.Etcd }
+
+// place writes manifests. The kubelet sees each one entire: it ignores the names that
+// files have while they are written.
+func place(s *State, want func(string) bool) error {
+	files, err := podFiles(s, want)
+	if err == nil {
+		_, err = kubeadm.WriteFiles(s.Root, files...)
+	}
+	return err
+}
+
+func placed(s *State, want func(string) bool) error {
+	files, err := podFiles(s, want)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		have, err := os.ReadFile(s.path(f.Path))
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(have, f.Data) {
+			return fmt.Errorf("%s is not what the node document asks for", f.Path)
+		}
+	}
+	return nil
+}
+
+func placeEtcd(_ context.Context, s *State) error {
+	if err := kubeadm.MakeDir(s.Root, kubeadm.EtcdDataDir); err != nil {
+		return err
+	}
+	return place(s, isEtcd)
+}
+
+func etcdPlaced(_ context.Context, s *State) error         { return placed(s, isEtcd) }
+func placeControlPlane(_ context.Context, s *State) error  { return place(s, notEtcd) }
+func controlPlanePlaced(_ context.Context, s *State) error { return placed(s, notEtcd) }

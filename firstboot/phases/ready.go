@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package phases
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+)
+
+// DoneMarker exists once first boot is complete; firstboot.service is skipped from then
+// on. It is on the state partition and holds what was done, in JSON.
+const DoneMarker = "/var/lib/imgbuild/firstboot/done"
+
+// awaitReady waits for the node's Ready condition.
+func awaitReady(ctx context.Context, s *State) error {
+	c, err := s.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.NodeReady.D())
+	defer cancel()
+	return c.WaitReady(ctx, s.Config.NodeName)
+}
+
+// handOver records that first boot is complete. It is the last thing that happens, so a
+// power cut before it makes the next boot check everything again.
+func handOver(_ context.Context, s *State) error {
+	data, err := json.MarshalIndent(map[string]string{
+		"node":       s.Config.NodeName,
+		"role":       string(s.Config.Role),
+		"kubernetes": s.Config.KubernetesVersion,
+		"completed":  time.Now().UTC().Format(time.RFC3339),
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = kubeadm.WriteFiles(s.Root, kubeadm.File{Path: DoneMarker, Mode: 0o644, Data: append(data, '\n')})
+	return err
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package phases
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/imgbuild/imgbuild/firstboot/addons"
+	"github.com/imgbuild/imgbuild/firstboot/cluster"
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
+	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
+)
+
+// State is what the phases of one run share. The fields of the first group are set before
+// the run; Config is set by phase identity, which everything that reads it needs.
+type State struct {
+	// Root is the directory the node's files are below: "/" on a node.
+	Root string
+	Node *node.Node
+	// Start is the moment of this run, from which validities and expiries count.
+	Start time.Time
+	Log   *slog.Logger
+	// Mark records a moment of the time line.
+	Mark func(name string)
+	// StartUnit starts a systemd unit without waiting for it.
+	StartUnit func(ctx context.Context, unit string) error
+	// Containerd is the path of containerd's socket.
+	Containerd string
+	// Host finds out about the machine; it may wait for the network.
+	Host func(ctx context.Context, root string, n *node.Node) (kubeadm.Host, error)
+	// Poll is slept between two looks at something that is awaited.
+	Poll time.Duration
+
+	Config *kubeadm.Config
+}
+
+// NewState returns the state of a run on this machine.
+func NewState(n *node.Node, log *slog.Logger, mark func(string)) *State {
+	return &State{
+		Root: "/", Node: n, Start: time.Now(), Log: log, Mark: mark, StartUnit: systemctlStart,
+		Containerd: "/run/containerd/containerd.sock", Host: FindHost, Poll: 100 * time.Millisecond,
+	}
+}
+
+// path returns the place of a node's file below the root.
+func (s *State) path(p string) string { return filepath.Join(s.Root, p) }
+
+func (s *State) maker() *pki.Maker {
+	return &pki.Maker{Algorithm: s.Config.Algorithm, CAValidity: s.Config.CAValidity, Validity: s.Config.Validity, Now: s.Start}
+}
+
+// authority reads the cluster's authority from disk; Key is nil with an external one.
+func (s *State) authority() (*pki.Pair, error) {
+	text, err := os.ReadFile(s.path(kubeadm.PKIDir + "/ca.crt"))
+	if err != nil {
+		return nil, err
+	}
+	p := &pki.Pair{}
+	if p.Cert, err = pki.ParseCert(text); err != nil {
+		return nil, fmt.Errorf("%s/ca.crt: %w", kubeadm.PKIDir, err)
+	}
+	if s.Config.ExternalCA {
+		return p, nil
+	}
+	if text, err = os.ReadFile(s.path(kubeadm.PKIDir + "/ca.key")); err != nil {
+		return nil, err
+	}
+	if p.Key, err = pki.ParseKey(text); err != nil {
+		return nil, fmt.Errorf("%s/ca.key: %w", kubeadm.PKIDir, err)
+	}
+	return p, nil
+}
+
+// client returns a client of this machine's own API server. It logs in as a member of
+// system:masters, whom the API server trusts before any RBAC object exists; where that
+// file is absent (a joined control plane) as the cluster's administrator.
+func (s *State) client() (*cluster.Client, error) {
+	file := s.path(kubeadm.Dir + "/" + kubeconfig.SuperAdmin)
+	if _, err := os.Stat(file); err != nil {
+		file = s.path(kubeadm.Dir + "/" + kubeconfig.Admin)
+	}
+	return cluster.FromFile(file, s.Config.LocalURL())
+}
+
+// objects returns what is written in some of the addons phases.
+func (s *State) objects(phases ...addons.Phase) ([]addons.Object, error) {
+	ca, err := s.authority()
+	if err != nil {
+		return nil, err
+	}
+	all, err := addons.Objects(s.Config, addons.Inputs{CAPEM: ca.CertPEM()})
+	if err != nil {
+		return nil, err
+	}
+	return addons.In(all, phases...), nil
+}
+
+// sleep waits one polling interval; it returns what ended ctx.
+func (s *State) sleep(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(s.Poll):
+		return nil
+	}
+}
+
+// systemctlStart queues the start of a unit. Waiting for the job would tie first boot to
+// readiness protocols it checks better itself.
+func systemctlStart(ctx context.Context, unit string) error {
+	cmd := exec.CommandContext(ctx, "systemctl", "start", "--no-block", unit)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
