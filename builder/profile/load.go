@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/builder/profile/strict"
+)
+
+// Dir is where profiles are, below the root of a checkout.
+const Dir = "profiles"
+
+// own are the keys a profile does not inherit.
+var own = []string{"name", "extends", "abstract", "description"}
+
+// Load reads the profile called name from the checkout in the directory root.
+func Load(root, name string) (*Profile, error) { return LoadFS(os.DirFS(root), name) }
+
+// LoadFS reads the profile called name and those it extends from a checkout, merges and
+// validates them. The checkout is needed as a whole because a profile names assets and
+// components. Every problem of the chain is reported at once, in one error of class Config.
+func LoadFS(root fs.FS, name string) (*Profile, error) {
+	chain, problems := readChain(root, name)
+	p := &Profile{}
+	if len(problems) == 0 {
+		doc := chain[len(chain)-1]
+		for _, child := range slices.Backward(chain[:len(chain)-1]) {
+			doc = strict.Merge(doc, child, own...)
+		}
+		problems = append(problems, doc.Decode(p)...)
+		problems = append(problems, validate(root, doc, p)...)
+	}
+	if len(problems) > 0 {
+		return nil, fault.Wrap(fault.Config, errors.Join(strict.Sort(problems)...), "correct the profile; docs/reference/profile.md describes every key")
+	}
+	p.Debian.Packages = unique(p.Debian.Packages)
+	p.Initrd.Packages = unique(p.Initrd.Packages)
+	return p, nil
+}
+
+// List returns the names of all profiles of a checkout, sorted; abstract ones included.
+func List(root string) ([]string, error) { return ListFS(os.DirFS(root)) }
+
+// ListFS is List for a checkout that is not a directory.
+func ListFS(root fs.FS) ([]string, error) {
+	entries, err := fs.ReadDir(root, Dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), ".yaml")
+		if ok && !e.IsDir() && !strings.HasPrefix(name, "lock.") && !strings.HasPrefix(name, ".") {
+			out = append(out, name)
+		}
+	}
+	return out, nil
+}
+
+// readChain returns the documents from the profile to its root. Each is checked for its
+// structure by itself, so that a mistake in a parent is not hidden by its child.
+func readChain(root fs.FS, name string) ([]*strict.Document, []error) {
+	var chain []*strict.Document
+	var problems []error
+	var names []string
+	for name != "" {
+		file := path.Join(Dir, name+".yaml")
+		if slices.Contains(names, name) {
+			last := chain[len(chain)-1]
+			return chain, append(problems, last.Problem("extends", "leads back to itself: "+strings.Join(append(names, name), " -> "), ""))
+		}
+		data, err := fs.ReadFile(root, file)
+		if err != nil || !fs.ValidPath(file) {
+			return chain, append(problems, missing(root, chain, name, err))
+		}
+		doc, err := strict.Parse(file, data)
+		if err != nil {
+			return chain, append(problems, err)
+		}
+		var p Profile
+		problems = append(problems, doc.Decode(&p)...)
+		if p.Name != name {
+			problems = append(problems, doc.Problem("name", "is not the name of the file", name))
+		}
+		problems = append(problems, duplicatePaths(doc, &p)...)
+		names, chain = append(names, name), append(chain, doc)
+		name = p.Extends
+	}
+	return chain, problems
+}
+
+// missing says that there is no profile of a name, at the line that asked for it.
+func missing(root fs.FS, chain []*strict.Document, name string, err error) error {
+	known, _ := ListFS(root)
+	if !errors.Is(err, fs.ErrNotExist) && err != nil {
+		return fmt.Errorf("profile %q: %w", name, err)
+	}
+	what := "there is no such profile"
+	if near := strict.Nearest(name, known); near != "" {
+		what += fmt.Sprintf("; did you mean %q?", near)
+	}
+	if len(chain) > 0 {
+		return chain[len(chain)-1].Problem("extends", what, strings.Join(known, ", "))
+	}
+	return fmt.Errorf("profile %q: %s; known: %s", name, what, strings.Join(known, ", "))
+}
+
+// unique drops repetitions, keeping the first of each.
+func unique(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
