@@ -136,9 +136,11 @@ func (r *resolution) decide(g group) {
 			return
 		}
 	}
+	left := false
 	for _, rel := range g.alts {
 		for _, c := range r.ix.candidates(rel) {
 			if _, omitted := r.want.Omit[c.Name]; omitted {
+				left = true
 				continue
 			}
 			if r.set[c.Name] == nil {
@@ -146,6 +148,9 @@ func (r *resolution) decide(g group) {
 				return
 			}
 		}
+	}
+	if left { // everything that could satisfy it was left out on purpose
+		return
 	}
 	r.problem("%s %s depends on %s: %s", g.of.Name, g.of.Version, g.alts, r.why(g.alts))
 }
