@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"github.com/imgbuild/imgbuild/builder/tree"
+)
+
+// removals takes out what the profile lists. A removal that matches nothing is a
+// mistake: the package changed, or the path is misspelled.
+func (c *composer) removals() error {
+	var problems []error
+	matched := map[string]int{}
+	gone := map[string]bool{}
+	for _, n := range c.t.Nodes() {
+		if !strings.HasPrefix(n.Origin, "deb:") {
+			continue
+		}
+		for _, r := range c.Profile.Remove {
+			ok, err := MatchPath(r.Path, n.Path)
+			if err != nil {
+				return err
+			}
+			if ok {
+				matched[r.Path]++
+				gone[n.Path] = true
+			}
+		}
+	}
+	for _, r := range c.Profile.Remove {
+		if matched[r.Path] == 0 {
+			problems = append(problems, fmt.Errorf("remove %q matches nothing that packages ship; delete the entry or correct it", r.Path))
+		}
+		c.report.Removed[r.Path] = matched[r.Path]
+	}
+	if err := errors.Join(problems...); err != nil {
+		return err
+	}
+	removeAll(c.t, gone)
+	return nil
+}
+
+// MatchPath reports whether p is, or is below, what pattern matches. Patterns are
+// absolute; * stays within a directory, ** crosses directories, {a,b} are alternatives.
+func MatchPath(pattern, p string) (bool, error) {
+	for ; p != "/"; p = path.Dir(p) {
+		ok, err := doublestar.Match(pattern, p)
+		if err != nil {
+			return false, fmt.Errorf("pattern %q: %w", pattern, err)
+		}
+		if ok {
+			return true, nil
+		}
+		if !strings.Contains(pattern, "*") && len(p) < len(pattern) && !strings.Contains(pattern, "{") {
+			return false, nil
+		}
+	}
+	return false, nil
+}
+
+// removeAll deletes paths, then directories that only held such paths.
+func removeAll(t *tree.Tree, gone map[string]bool) {
+	children := map[string]int{}
+	for _, p := range t.Paths() {
+		if p != "/" {
+			children[path.Dir(p)]++
+		}
+	}
+	paths := t.Paths()
+	for i := len(paths) - 1; i > 0; i-- { // children before parents
+		p := paths[i]
+		if !gone[p] {
+			continue
+		}
+		if children[p] > 0 && t.Lookup(p).Kind == tree.Directory {
+			continue // something below it stays
+		}
+		t.Remove(p)
+		dir := path.Dir(p)
+		children[dir]--
+		if children[dir] == 0 && strings.HasPrefix(t.Lookup(dir).Origin, "deb:") && strings.Count(dir, "/") > 1 {
+			gone[dir] = true // emptied by removals alone
+		}
+	}
+}
+
+// setID clears set-id bits. The system has no unprivileged login to grant anything to.
+func (c *composer) setID() error {
+	for _, n := range c.t.Nodes() {
+		if n.Kind != tree.Directory {
+			n.Mode &^= 0o6000
+		}
+	}
+	return nil
+}
+
+// state turns directories below /var into tmpfiles.d lines.
+func (c *composer) state() error {
+	var b strings.Builder
+	b.WriteString("# Directories that packages expect under /var, created on the state partition.\n")
+	var problems []error
+	for _, n := range c.t.Nodes() {
+		if !strings.HasPrefix(n.Path, "/var/") {
+			continue
+		}
+		switch n.Kind {
+		case tree.Directory:
+			fmt.Fprintf(&b, "d %s %04o %d %d -\n", n.Path, n.Mode, n.UID, n.GID)
+			c.report.StateDirs = append(c.report.StateDirs, n.Path)
+		case tree.Symlink:
+			fmt.Fprintf(&b, "L %s - - - - %s\n", n.Path, n.Target)
+		default:
+			problems = append(problems, fmt.Errorf("%s (%s) is a %s under /var, which is the state partition; remove it in the profile", n.Path, n.Origin, n.Kind))
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return err
+	}
+	for _, n := range c.t.Nodes() {
+		if path.Dir(n.Path) == "/var" {
+			c.t.Remove(n.Path)
+		}
+	}
+	return c.put("state", "/usr/lib/tmpfiles.d/imgbuild-state.conf", b.String())
+}
