@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -21,13 +20,10 @@ const Dir = "profiles"
 // own are the keys a profile does not inherit.
 var own = []string{"name", "extends", "abstract", "description"}
 
-// Load reads the profile called name from the checkout in the directory root.
-func Load(root, name string) (*Profile, error) { return LoadFS(os.DirFS(root), name) }
-
-// LoadFS reads the profile called name and those it extends from a checkout, merges and
+// Load reads the profile called name and those it extends from a checkout, merges and
 // validates them. The checkout is needed as a whole because a profile names assets and
 // components. Every problem of the chain is reported at once, in one error of class Config.
-func LoadFS(root fs.FS, name string) (*Profile, error) {
+func Load(root fs.FS, name string) (*Profile, error) {
 	chain, problems := readChain(root, name)
 	p := &Profile{}
 	if len(problems) == 0 {
@@ -47,10 +43,7 @@ func LoadFS(root fs.FS, name string) (*Profile, error) {
 }
 
 // List returns the names of all profiles of a checkout, sorted; abstract ones included.
-func List(root string) ([]string, error) { return ListFS(os.DirFS(root)) }
-
-// ListFS is List for a checkout that is not a directory.
-func ListFS(root fs.FS) ([]string, error) {
+func List(root fs.FS) ([]string, error) {
 	entries, err := fs.ReadDir(root, Dir)
 	if err != nil {
 		return nil, err
@@ -99,7 +92,7 @@ func readChain(root fs.FS, name string) ([]*strict.Document, []error) {
 
 // missing says that there is no profile of a name, at the line that asked for it.
 func missing(root fs.FS, chain []*strict.Document, name string, err error) error {
-	known, _ := ListFS(root)
+	known, _ := List(root)
 	if !errors.Is(err, fs.ErrNotExist) && err != nil {
 		return fmt.Errorf("profile %q: %w", name, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -105,14 +106,15 @@ func Resolve(ctx context.Context, o Options) (*lock.Lock, error) {
 
 // loadProfiles returns the profiles that can be built; all that are invalid are reported.
 func loadProfiles(root string) ([]*profile.Profile, error) {
-	names, err := profile.List(root)
+	checkout := os.DirFS(root)
+	names, err := profile.List(checkout)
 	if err != nil {
 		return nil, err
 	}
 	var out []*profile.Profile
 	var problems []error
 	for _, name := range names {
-		p, err := profile.Load(root, name)
+		p, err := profile.Load(checkout, name)
 		switch {
 		case err != nil:
 			problems = append(problems, err)
