@@ -125,7 +125,7 @@ func (i *inode) encode(meta []byte) {
 	}
 	mode := fileTypes[n.Kind].mode | uint16(n.Mode)
 	if n.Kind == tree.Symlink {
-		mode |= 0o777 // what every Linux file system reports
+		mode = fileTypes[n.Kind].mode | 0o777 // what every Linux file system reports
 	}
 	union := i.firstBlock
 	if n.Kind == tree.CharDevice || n.Kind == tree.BlockDevice {

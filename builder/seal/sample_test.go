@@ -4,6 +4,7 @@ package seal_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -28,11 +29,10 @@ func file(path string, data []byte) tree.Node {
 
 // noise returns n bytes that differ for every seed and never compress to holes.
 func noise(seed uint64, n int) []byte {
-	r := rand.New(rand.NewPCG(seed, uint64(n)))
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
 	b := make([]byte, n)
-	for k := range b {
-		b[k] = byte(r.Uint32())
-	}
+	_, _ = rand.NewChaCha8(key).Read(b) // never fails
 	return b
 }
 
