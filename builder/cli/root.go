@@ -105,7 +105,7 @@ without root, loop devices or containers. Without a verb it builds.`),
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.source, "source", "", "directory that holds profiles/ and assets/ (default: the nearest one upwards)")
-	flags.StringVar(&a.cache, "cache", "", "content store (default: $XDG_CACHE_HOME/imgbuild)")
+	flags.StringVar(&a.cache, "cache-dir", "", "content store (default: $XDG_CACHE_HOME/imgbuild)")
 	flags.StringVar(&a.progressMode, "progress", "auto", "progress display: auto, bars, plain or none")
 	flags.StringVar(&a.mirror, "mirror", "", "base URL of the Debian archive (default: $IMGBUILD_DEBIAN_MIRROR, the profile, the host's apt sources)")
 	flags.StringVar(&a.arch, "arch", "amd64", "target architecture: amd64 or arm64")
@@ -115,7 +115,7 @@ without root, loop devices or containers. Without a verb it builds.`),
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fault.Wrap(fault.Usage, err, "see '"+cmd.CommandPath()+" --help'")
 	})
-	root.AddCommand(a.buildCommand(), a.planCommand(), a.runCommand(), a.inspectCommand(), a.lockCommand(),
+	root.AddCommand(a.buildCommand(), a.planCommand(), a.inspectCommand(), a.lockCommand(),
 		a.profilesCommand(), a.componentCommand(), a.cacheCommand(), a.toolCommand(), a.versionCommand())
 	usageErrors(root)
 	return root

@@ -53,3 +53,14 @@ func (p *Plan) Download() int64 {
 	}
 	return total
 }
+
+// Missing counts the inputs of s that the store does not hold.
+func (s *Step) Missing() int {
+	missing := 0
+	for _, in := range s.Inputs {
+		if !in.Cached {
+			missing++
+		}
+	}
+	return missing
+}

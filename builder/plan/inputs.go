@@ -56,9 +56,9 @@ func pick(packages []lock.Package, want func(lock.Package) bool) []lock.Package 
 	return out
 }
 
-// isKernel tells packages that hold a kernel and its modules from the metapackages and
+// IsKernel tells packages that hold a kernel and its modules from the metapackages and
 // tools that share their prefix: linux-image-6.12.107+deb13-amd64.
-func isKernel(name string) bool {
+func IsKernel(name string) bool {
 	rest, ok := strings.CutPrefix(name, "linux-image-")
 	return ok && rest != "" && rest[0] >= '0' && rest[0] <= '9'
 }

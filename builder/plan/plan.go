@@ -121,7 +121,7 @@ func New(s Spec) (*Plan, error) {
 		Inputs: packageInputs(kmod)})
 	tool.Key = key(Tool, tool.Inputs)
 
-	kernel := pick(root, func(pkg lock.Package) bool { return isKernel(pkg.Name) })
+	kernel := pick(root, func(pkg lock.Package) bool { return IsKernel(pkg.Name) })
 	if len(kernel) == 0 {
 		return nil, fmt.Errorf("lock set root/%s holds no linux-image package", s.Profile.Name)
 	}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/imgbuild/imgbuild/builder/build"
+	"github.com/imgbuild/imgbuild/builder/lock"
+	"github.com/imgbuild/imgbuild/builder/lock/resolve"
+	"github.com/imgbuild/imgbuild/builder/source/deb"
+	"github.com/imgbuild/imgbuild/builder/source/fetch"
+	"github.com/imgbuild/imgbuild/builder/source/gomod"
+)
+
+func (a *app) lockCommand() *cobra.Command {
+	var name string
+	var dryRun, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "lock [--profile NAME]",
+		Short: "Re-resolve every pin, show what changed and write the lock",
+		Long: "Lock resolves all profiles and tools against the signed Debian archive and asks the Go\n" +
+			"module proxy for the components' modules. One version of a package serves every profile,\n" +
+			"so all are resolved together; --profile limits what is shown.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			env, err := a.env()
+			if err != nil {
+				return err
+			}
+			opts := resolve.Options{
+				Root: env.Root, Architecture: env.Arch, Store: env.Store, Now: time.Now(),
+				Mirror:  deb.MirrorOptions{Flag: env.Mirror},
+				Fetch:   fetch.Options{Sink: env.Sink, Offline: env.Offline},
+				Modules: func(ctx context.Context, names []string) ([]lock.Module, error) { return pinComponents(ctx, env, names) },
+			}
+			_, pins, diff, err := resolve.Update(cmd.Context(), opts)
+			if err != nil {
+				return err
+			}
+			a.closeProgress()
+			if err := a.showChanges(diff, pins, name, asJSON); err != nil {
+				return err
+			}
+			if dryRun || len(diff) == 0 {
+				return nil
+			}
+			return pins.Save(opts.Path())
+		},
+	}
+	cmd.Flags().StringVar(&name, "profile", "", "show only what changes for this profile")
+	cmd.Flags().BoolVarP(&dryRun, "dry-run", "n", false, "show the changes and write nothing")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the changes as JSON")
+	a.completeProfiles(cmd)
+	return cmd
+}
+
+// pinComponents pins the modules of components, all problems at once.
+func pinComponents(ctx context.Context, env build.Env, names []string) ([]lock.Module, error) {
+	go_, err := gomod.FindToolchain(ctx, env.Store.Dir())
+	if err != nil {
+		return nil, err
+	}
+	var pins []lock.Module
+	var problems []error
+	for _, name := range names {
+		c, err := gomod.Load(env.Root, name)
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		task := env.Sink.Start("pin component "+name, 0)
+		pin, err := pinComponent(ctx, go_, c)
+		task.Done(err)
+		pins = append(pins, pin)
+		problems = append(problems, err)
+	}
+	return pins, errors.Join(problems...)
+}
+
+// pinComponent pins a component's module. The programs of this checkout itself change with
+// every commit, which is what pins them; the lock records only how they are built.
+func pinComponent(ctx context.Context, go_ *gomod.Toolchain, c *gomod.Component) (lock.Module, error) {
+	if !c.Module.Checkout {
+		return go_.Pin(ctx, c)
+	}
+	data, err := os.ReadFile(filepath.Join(c.Dir(), gomod.FileName))
+	sum := sha256.Sum256(data)
+	return lock.Module{Component: c.Name, Path: c.Module.Path, Recipe: hex.EncodeToString(sum[:])}, err
+}
+
+func (a *app) showChanges(diff lock.Diff, pins *lock.Lock, profile string, asJSON bool) error {
+	if profile != "" {
+		var err error
+		if diff, err = ofProfile(diff, pins, profile); err != nil {
+			return err
+		}
+	}
+	if asJSON {
+		return writeJSON(a.Out, diff)
+	}
+	if len(diff) == 0 {
+		_, err := fmt.Fprintln(a.Out, "every pin is current")
+		return err
+	}
+	return printChanges(a.Out, diff)
+}
+
+// ofProfile keeps the changes of packages that a profile's sets hold.
+func ofProfile(diff lock.Diff, pins *lock.Lock, profile string) (lock.Diff, error) {
+	wanted := map[string]bool{}
+	for _, set := range []string{lock.RootSet(profile), lock.InitrdSet(profile)} {
+		packages, err := pins.Set(set)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range packages {
+			wanted[p.Name] = true
+		}
+	}
+	var out lock.Diff
+	for _, c := range diff {
+		if c.Kind != "package" || wanted[c.Name] {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+func printChanges(w io.Writer, diff lock.Diff) error {
+	table := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(table, "KIND\tNAME\tOLD\tNEW")
+	for _, c := range diff {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", c.Kind, c.Name, orDash(c.Old), orDash(c.New))
+	}
+	return table.Flush()
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
