@@ -3,7 +3,6 @@
 package deb
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -183,11 +182,16 @@ func loadPackages(ctx context.Context, o IndexOptions, ref suiteRef, rel *Releas
 }
 
 func decompressFile(from, suffix, to string) error {
-	data, err := os.ReadFile(from)
+	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
-	r, err := decompress(suffix, bytes.NewReader(data), int64(len(data)))
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	r, err := decompress(suffix, io.NewSectionReader(in, 0, info.Size()))
 	if err != nil {
 		return err
 	}

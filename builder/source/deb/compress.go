@@ -9,12 +9,11 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/mikelolasagasti/xz"
 )
 
 // decompress returns the plain form of r by the suffix of its file name: "", ".gz",
-// ".xz" or ".zst", which are all that dpkg writes today. Size is the compressed size.
-func decompress(suffix string, r io.Reader, size int64) (io.ReadCloser, error) {
+// ".xz" or ".zst", which are all that dpkg writes today.
+func decompress(suffix string, r *io.SectionReader) (io.ReadCloser, error) {
 	switch suffix {
 	case "":
 		return io.NopCloser(r), nil
@@ -27,11 +26,7 @@ func decompress(suffix string, r io.Reader, size int64) (io.ReadCloser, error) {
 		}
 		return z.IOReadCloser(), nil
 	case ".xz":
-		x, err := xz.NewReader(r, 0)
-		if err != nil {
-			return nil, err
-		}
-		return io.NopCloser(x), nil
+		return newXZReader(r, r.Size())
 	}
 	return nil, fmt.Errorf("compression %q is not one of .gz, .xz, .zst or none", suffix)
 }

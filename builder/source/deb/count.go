@@ -15,15 +15,15 @@ import (
 // countingReader reports what passes through it and stops when its context ends.
 type countingReader struct {
 	ctx  context.Context
-	r    io.Reader
+	r    io.ReaderAt
 	task progress.Task
 }
 
-func (c *countingReader) Read(p []byte) (int, error) {
+func (c *countingReader) ReadAt(p []byte, off int64) (int, error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, err
 	}
-	n, err := c.r.Read(p)
+	n, err := c.r.ReadAt(p, off)
 	c.task.Add(int64(n))
 	return n, err
 }

@@ -15,8 +15,8 @@ const maxControl = 64 << 20
 
 // readDeb walks a binary package in the format of deb(5): debian-binary, control.tar and
 // data.tar, in that order. It hands each part to its callback as a tar stream.
-func readDeb(r io.Reader, control, data func(*tar.Reader) error) error {
-	ar, err := newArReader(r)
+func readDeb(r io.ReaderAt, size int64, control, data func(*tar.Reader) error) error {
+	ar, err := newArReader(r, size)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func readPart(ar *arReader, base string, use func(*tar.Reader) error) error {
 		if !ok {
 			return fmt.Errorf("member %q is where %s should be", m.Name, base)
 		}
-		r, err := decompress(suffix, m, m.Size)
+		r, err := decompress(suffix, m.SectionReader)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}

@@ -57,8 +57,8 @@ type index struct {
 	Entries []Entry           `json:"entries"`
 }
 
-// unpack reads the binary package r and writes its unpacked form into dir.
-func unpack(r io.Reader, dir string) error {
+// unpack reads the binary package of size bytes in r and writes its unpacked form into dir.
+func unpack(r io.ReaderAt, size int64, dir string) error {
 	out, err := os.OpenFile(filepath.Join(dir, contentsFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func unpack(r io.Reader, dir string) error {
 	defer out.Close()
 	w := &contentWriter{w: bufio.NewWriterSize(out, 1<<20), byPath: map[string]int{}}
 	var ix index
-	err = readDeb(r,
+	err = readDeb(r, size,
 		func(tr *tar.Reader) (err error) { ix.Control, err = readControl(tr); return err },
 		w.readData)
 	if err != nil {

@@ -70,7 +70,11 @@ func unpackFile(ctx context.Context, name, dir string, task progress.Task) error
 		return err
 	}
 	defer f.Close()
-	if err := unpack(&countingReader{ctx: ctx, r: f, task: task}, dir); err != nil {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := unpack(&countingReader{ctx: ctx, r: f, task: task}, info.Size(), dir); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
