@@ -19,7 +19,7 @@ const translationCache = 2048
 // KVM or TCG. root is where the tool set lies. Paths in Dir are relative: QEMU is started
 // there, which keeps socket names below the 107 bytes that the kernel allows.
 func Arguments(s Spec, root string) []string {
-	code, _ := Tools{Root: root}.firmware()
+	code, _ := firmware(root)
 	args := []string{
 		"-name", "guest=" + escape(s.Name),
 		"-no-user-config", "-nodefaults",

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/builder/tool"
 )
 
 // KVMDeadline is how long a machine under KVM may take to its first console line. Firmware on
@@ -22,7 +23,7 @@ const KVMDeadline = 5 * time.Second
 
 // Boot starts a machine. each receives every console line of the machine that stays; note
 // receives remarks for the user, such as why KVM is not used. Both may be nil.
-func Boot(ctx context.Context, t Tools, s Spec, each func(Line), note func(string)) (*Machine, error) {
+func Boot(ctx context.Context, t *tool.Set, s Spec, each func(Line), note func(string)) (*Machine, error) {
 	s = s.withDefaults()
 	if err := s.Validate(); err != nil {
 		return nil, fault.Wrap(fault.Usage, err, "correct the machine's description")
@@ -47,7 +48,7 @@ func Boot(ctx context.Context, t Tools, s Spec, each func(Line), note func(strin
 }
 
 // boot starts a machine whose accelerator is chosen.
-func boot(ctx context.Context, t Tools, s Spec, each func(Line)) (*Machine, error) {
+func boot(ctx context.Context, t *tool.Set, s Spec, each func(Line)) (*Machine, error) {
 	own := s.Dir == ""
 	var err error
 	if own {
@@ -102,7 +103,7 @@ func kvmUnusable() string {
 // tryKVM boots in a directory of its own, so that a failed try leaves nothing in the disk of
 // the machine that follows. A try that speaks in time is started again in its real place only
 // when it has a real place; otherwise it stays.
-func tryKVM(ctx context.Context, t Tools, s Spec, each func(Line)) (*Machine, error) {
+func tryKVM(ctx context.Context, t *tool.Set, s Spec, each func(Line)) (*Machine, error) {
 	s.Accel = KVM
 	first := make(chan struct{})
 	var once sync.Once

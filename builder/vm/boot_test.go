@@ -5,27 +5,22 @@ package vm
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/imgbuild/imgbuild/builder/tool"
 )
 
 // devTools runs QEMU from a directory named by the environment. Booting a real image through
 // the product's own tool set is test/e2e's business; this is for work on the harness itself.
-func devTools(t *testing.T) Tools {
+func devTools(t *testing.T) *tool.Set {
 	root := os.Getenv("IMGBUILD_QEMU_ROOT")
 	if root == "" {
 		t.Skip("IMGBUILD_QEMU_ROOT does not name an unpacked QEMU tool set")
 	}
-	lib := filepath.Join(root, "usr/lib/x86_64-linux-gnu")
-	return Tools{Root: root, Command: func(ctx context.Context, program string, args ...string) *exec.Cmd {
-		argv := append([]string{"--library-path", lib, "--argv0", program, filepath.Join(root, "usr/bin", program)}, args...)
-		cmd := exec.CommandContext(ctx, filepath.Join(root, "usr/lib64/ld-linux-x86-64.so.2"), argv...)
-		cmd.Env = append(os.Environ(), "QEMU_MODULE_DIR="+filepath.Join(lib, "qemu"))
-		return cmd
-	}}
+	return tool.New(root)
 }
 
 // TestFirmware boots the firmware with an empty disk: QEMU accepts the arguments, the console

@@ -12,7 +12,7 @@ import (
 
 // Line is one line of the serial console without control sequences.
 type Line struct {
-	// At is the time since QEMU was started.
+	// At is the time since QEMU was started, or since the last reset.
 	At   time.Duration
 	Text string
 }
@@ -30,12 +30,12 @@ const maxLine = 16 << 10
 
 // console splits a stream into lines, remembers the last ones and passes each on.
 type console struct {
-	start time.Time
-	now   func() time.Time
-	each  func(Line)
+	now  func() time.Time
+	each func(Line)
 
-	mu   sync.Mutex
-	tail []Line
+	mu    sync.Mutex
+	start time.Time
+	tail  []Line
 }
 
 // tailLines is how many lines errors quote.
@@ -67,7 +67,7 @@ func (c *console) line(raw string) {
 	if text == "" {
 		return
 	}
-	l := Line{At: c.now().Sub(c.start), Text: text}
+	l := Line{At: c.since(), Text: text}
 	c.mu.Lock()
 	if c.tail = append(c.tail, l); len(c.tail) > tailLines {
 		c.tail = c.tail[1:]
@@ -76,6 +76,26 @@ func (c *console) line(raw string) {
 	if c.each != nil {
 		c.each(l)
 	}
+}
+
+func (c *console) since() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now().Sub(c.start)
+}
+
+// began is when times began to count.
+func (c *console) began() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.start
+}
+
+// restart makes times count from now.
+func (c *console) restart() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.start = c.now()
 }
 
 // last returns the last lines as text.

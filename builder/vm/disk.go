@@ -13,11 +13,12 @@ import (
 	"strconv"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/builder/tool"
 )
 
 // prepare puts the overlay and the firmware's variables into s.Dir. What is already there
 // stays: it is the machine's disk and its memory of boot entries.
-func prepare(ctx context.Context, t Tools, s Spec) error {
+func prepare(ctx context.Context, t *tool.Set, s Spec) error {
 	if s.Image != "" {
 		if err := createOverlay(ctx, t, s); err != nil {
 			return err
@@ -27,11 +28,11 @@ func prepare(ctx context.Context, t Tools, s Spec) error {
 	if _, err := os.Stat(vars); err == nil {
 		return nil
 	}
-	_, template := t.firmware()
+	_, template := firmware(t.Dir)
 	return copyFile(template, vars)
 }
 
-func createOverlay(ctx context.Context, t Tools, s Spec) error {
+func createOverlay(ctx context.Context, t *tool.Set, s Spec) error {
 	overlay := filepath.Join(s.Dir, overlayFile)
 	if _, err := os.Stat(overlay); err == nil {
 		return nil
@@ -45,11 +46,9 @@ func createOverlay(ctx context.Context, t Tools, s Spec) error {
 		return err
 	}
 	size := max(s.DiskSize, info.Size())
-	cmd := t.Command(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw",
-		"-o", "cluster_size=64k,lazy_refcounts=on", "-b", image, overlay, strconv.FormatInt(size, 10))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fault.New(fault.Machine, "check the free space and the permissions of "+s.Dir,
-			"creating the overlay of %s: %v: %w: %s", image, cmd.Args, err, out)
+	if _, err := t.Run(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw",
+		"-o", "cluster_size=64k,lazy_refcounts=on", "-b", image, overlay, strconv.FormatInt(size, 10)); err != nil {
+		return fault.Wrap(fault.Machine, fmt.Errorf("creating the overlay of %s: %w", image, err), "check the free space and the permissions of "+s.Dir)
 	}
 	return nil
 }

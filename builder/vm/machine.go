@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/builder/tool"
 )
 
 // Machine is a running virtual machine. Its process ends with the context it was started
@@ -47,8 +48,11 @@ type Machine struct {
 
 // start runs QEMU for a completed spec and returns when its monitor answers. each is called
 // for every console line, in order, from one goroutine.
-func start(ctx context.Context, t Tools, s Spec, ownDir bool, each func(Line)) (*Machine, error) {
-	cmd := t.Command(context.WithoutCancel(ctx), "qemu-system-x86_64", Arguments(s, t.Root)...)
+func start(ctx context.Context, t *tool.Set, s Spec, ownDir bool, each func(Line)) (*Machine, error) {
+	cmd, err := t.Command(context.WithoutCancel(ctx), "qemu-system-x86_64", Arguments(s, t.Dir)...)
+	if err != nil {
+		return nil, fault.Wrap(fault.Machine, err, "")
+	}
 	cmd.Dir = s.Dir
 	// The kernel kills QEMU when the thread that started it goes; the group lets Kill reach
 	// whatever QEMU started.
@@ -78,7 +82,7 @@ func start(ctx context.Context, t Tools, s Spec, ownDir bool, each func(Line)) (
 		close(m.exited)
 	}()
 	if err := <-began; err != nil {
-		return nil, fault.Wrap(fault.Machine, fmt.Errorf("starting QEMU: %w", err), "the tool set at "+t.Root+" must hold qemu-system-x86")
+		return nil, fault.Wrap(fault.Machine, fmt.Errorf("starting QEMU: %w", err), "the tool set at "+t.Dir+" must hold qemu-system-x86")
 	}
 	if m.monitor, err = m.connect(ctx); err != nil {
 		m.Kill()
@@ -194,7 +198,14 @@ func (m *Machine) end(ask func()) {
 }
 
 // Reset pulls the reset line, as the button on a machine does.
-func (m *Machine) Reset(ctx context.Context) error { return m.command(ctx, "system_reset") }
+// Console times then count from here.
+func (m *Machine) Reset(ctx context.Context) error {
+	m.console.restart()
+	return m.command(ctx, "system_reset")
+}
+
+// since is the time since the machine was started or reset.
+func (m *Machine) since() time.Duration { return m.console.since() }
 
 // PowerButton presses the ACPI power button; the guest shuts down in order.
 func (m *Machine) PowerButton(ctx context.Context) error { return m.command(ctx, "system_powerdown") }

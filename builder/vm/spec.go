@@ -9,22 +9,12 @@
 package vm
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 )
-
-// Tools starts programs of an unpacked tool set.
-type Tools struct {
-	// Root is the directory the packages were unpacked to.
-	Root string
-	// Command prepares a program of the set ("qemu-img") to run through the set's own loader.
-	Command func(ctx context.Context, program string, args ...string) *exec.Cmd
-}
 
 // Accel selects what executes the guest's instructions. The empty value is invalid.
 type Accel string
@@ -156,9 +146,9 @@ func (s Spec) Validate() error {
 	return errors.Join(errs...)
 }
 
-// firmware returns the UEFI code and variable templates of the tool set.
-func (t Tools) firmware() (code, vars string) {
-	dir := filepath.Join(t.Root, "usr/share/OVMF")
+// firmware returns the UEFI code and variable templates of the tool set unpacked at root.
+func firmware(root string) (code, vars string) {
+	dir := filepath.Join(root, "usr/share/OVMF")
 	return filepath.Join(dir, "OVMF_CODE_4M.fd"), filepath.Join(dir, "OVMF_VARS_4M.fd")
 }
 

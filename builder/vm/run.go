@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/builder/timeline"
+	"github.com/imgbuild/imgbuild/builder/tool"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
+)
+
+// Options describe a run of a node image.
+type Options struct {
+	// Spec is the machine. An empty Ignition gets a single control plane's config with
+	// authorities made for this run, unless Dir holds the config of an earlier one.
+	Spec Spec
+	// NodeName is the generated config's node; default "cp-1".
+	NodeName string
+	// Files are added to the generated config.
+	Files []GuestFile
+	// Title names the run in its time line; default is the image's file name.
+	Title string
+	// Timeout bounds the time to Ready; default 10 minutes.
+	Timeout time.Duration
+	// Events receives what the console and the API tell, Lines every console line; both may
+	// be nil and are called one at a time.
+	Events func(Event)
+	Lines  func(Line)
+}
+
+// Result describes a node that is Ready.
+type Result struct {
+	// Ready is the time from starting QEMU (or from the last reset) to a Ready node.
+	Ready timeline.Seconds `json:"ready"`
+	// Kubeconfig is an administrator's; empty when the Ignition config does not carry the
+	// cluster's authority.
+	Kubeconfig string `json:"kubeconfig,omitempty"`
+	// API is the loopback address that leads to the API server.
+	API      string             `json:"api"`
+	Console  string             `json:"console"`
+	Accel    Accel              `json:"accelerator"`
+	PID      int                `json:"pid"`
+	Timeline *timeline.Timeline `json:"timeline"`
+}
+
+// Node is a node image in a running machine.
+type Node struct {
+	Machine *Machine
+	// API is the loopback address of the API server, Kubeconfig an administrator's file.
+	API, Kubeconfig string
+
+	opts     Options
+	recorder *Recorder
+	ca       *pki.Pair
+	ctx      context.Context
+	cancel   context.CancelFunc
+	watching sync.WaitGroup
+
+	// started is closed when Machine is set; console lines may come before.
+	started chan struct{}
+	emitMu  sync.Mutex
+	mu      sync.Mutex
+	outcome chan error // the current boot's: nil when Ready
+	settled bool
+	stop    context.CancelFunc // of the current boot's watcher
+}
+
+// kubeAPIPort is where the API server of the guest listens.
+const kubeAPIPort = 6443
+
+// ReadyTimeout is how long a node may take unless Options say otherwise.
+const ReadyTimeout = 10 * time.Minute
+
+// Start boots an image and returns while it boots. The node ends with ctx.
+func Start(ctx context.Context, t *tool.Set, o Options) (*Node, error) {
+	o = o.withDefaults()
+	own := o.Spec.Dir == ""
+	if own {
+		dir, err := os.MkdirTemp("", "imgbuild-run-")
+		if err != nil {
+			return nil, err
+		}
+		o.Spec.Dir = dir
+	} else if err := os.MkdirAll(o.Spec.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	n := &Node{opts: o, started: make(chan struct{})}
+	n.ctx, n.cancel = context.WithCancel(ctx)
+	err := n.start(t)
+	if n.Machine != nil {
+		n.Machine.ownDir = own
+	}
+	if err != nil {
+		n.Close()
+		if own {
+			_ = os.RemoveAll(o.Spec.Dir)
+		}
+		return nil, err
+	}
+	return n, nil
+}
+
+func (o Options) withDefaults() Options {
+	o.Spec = o.Spec.withDefaults()
+	if o.NodeName == "" {
+		o.NodeName = "cp-1"
+	}
+	if o.Title == "" {
+		o.Title = filepath.Base(o.Spec.Image)
+	}
+	if o.Timeout == 0 {
+		o.Timeout = ReadyTimeout
+	}
+	if o.Spec.NICs == nil {
+		o.Spec.NICs = []NIC{{Forwards: []int{kubeAPIPort}}}
+	}
+	return o
+}
+
+// start prepares the config, boots, and begins to watch.
+func (n *Node) start(t *tool.Set) error {
+	o := &n.opts
+	config, err := n.config()
+	if err != nil {
+		return err
+	}
+	if n.ca, err = authority(config); err != nil && !errors.Is(err, ErrNoAuthority) {
+		return fault.Wrap(fault.Config, err, "correct "+o.Spec.Ignition)
+	}
+	n.recorder = &Recorder{Title: o.Title}
+	n.arm()
+	if n.Machine, err = Boot(n.ctx, t, o.Spec, n.line, n.note); err != nil {
+		return err
+	}
+	close(n.started)
+	s := n.Machine.Spec
+	n.recorder.Machine = fmt.Sprintf("QEMU %s, %d CPUs, %d MiB, UEFI", s.Accel, s.CPUs, s.MemoryMiB)
+	if n.API, err = n.Machine.Forward(n.ctx, kubeAPIPort); err != nil {
+		return err
+	}
+	if n.ca != nil {
+		n.Kubeconfig = filepath.Join(s.Dir, "admin.conf")
+		if err := writeKubeconfig(n.Kubeconfig, n.API, n.ca, time.Now()); err != nil {
+			return err
+		}
+	}
+	go func() {
+		<-n.Machine.Exited()
+		err := n.Machine.Err()
+		if err == nil {
+			err = n.Machine.Failure(errors.New("the machine was switched off"))
+		}
+		n.settle(err)
+		n.cancel()
+	}()
+	return n.watch()
+}
+
+// config returns the Ignition config of the run, making and keeping one where none is given.
+func (n *Node) config() ([]byte, error) {
+	o := &n.opts
+	if o.Spec.Ignition == "" {
+		o.Spec.Ignition = filepath.Join(o.Spec.Dir, ignitionFile)
+		if _, err := os.Stat(o.Spec.Ignition); errors.Is(err, os.ErrNotExist) {
+			config, err := SingleNode(o.NodeName, time.Now(), o.Files...)
+			if err != nil {
+				return nil, err
+			}
+			return config, writeSecret(o.Spec.Ignition, config)
+		}
+	}
+	config, err := os.ReadFile(o.Spec.Ignition)
+	if err != nil {
+		return nil, fault.Wrap(fault.Usage, err, "name an Ignition config that exists")
+	}
+	return config, nil
+}
+
+// arm prepares for the outcome of one boot.
+func (n *Node) arm() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.outcome, n.settled = make(chan error, 1), false
+}
+
+// settle delivers the outcome of the current boot once.
+func (n *Node) settle(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.settled {
+		n.settled = true
+		n.outcome <- err
+	}
+}
+
+// watch asks the API until the node is Ready.
+func (n *Node) watch() error {
+	if n.ca == nil {
+		return nil // the console alone decides
+	}
+	config, err := clientTLS(n.ca, time.Now())
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(n.ctx)
+	n.mu.Lock()
+	n.stop = stop
+	n.mu.Unlock()
+	w := newWatcher(n.API, config, n.Machine.console.began())
+	n.watching.Go(func() {
+		defer stop()
+		_ = w.watch(ctx, // ends early only when the boot does
+			func() { n.observe(APIAnswered) },
+			func() { n.observe(ReadySeen); n.settle(nil) })
+	})
+	return nil
+}
+
+func (n *Node) observe(kind Kind) {
+	e := Event{At: n.Machine.since(), Kind: kind, Uptime: -1}
+	n.recorder.Event(e)
+	n.emit(e)
+}
+
+func (n *Node) note(text string) { n.emit(Event{Kind: Noted, Text: text, Uptime: -1}) }
+
+func (n *Node) emit(e Event) {
+	if n.opts.Events != nil {
+		n.emitMu.Lock()
+		defer n.emitMu.Unlock()
+		n.opts.Events(e)
+	}
+}
+
+// line handles one console line.
+func (n *Node) line(l Line) {
+	if n.opts.Lines != nil {
+		n.opts.Lines(l)
+	}
+	e, ok := n.recorder.Line(l)
+	if !ok {
+		return
+	}
+	n.emit(e)
+	switch e.Kind {
+	case NodeReady:
+		if n.ca == nil {
+			n.recorder.Event(Event{At: e.At, Kind: ReadySeen, Uptime: -1})
+			n.settle(nil)
+		}
+	case NodeFailed, CannotStart, Panicked:
+		reason := e.Reason
+		if reason == "" {
+			reason = e.Text
+		}
+		// A moment later, so that the lines that explain it are in the error.
+		go func() {
+			select {
+			case <-time.After(2 * time.Second):
+			case <-n.ctx.Done():
+			}
+			<-n.started
+			n.settle(n.Machine.Failure(fmt.Errorf("the node did not start: %s", reason)))
+		}()
+	}
+}
+
+// WaitReady returns when the node is Ready, failed, or took too long.
+func (n *Node) WaitReady(ctx context.Context) (*Result, error) {
+	n.mu.Lock()
+	outcome := n.outcome
+	n.mu.Unlock()
+	limit := time.NewTimer(n.opts.Timeout)
+	defer limit.Stop()
+	select {
+	case err := <-outcome:
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			return nil, err
+		}
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-limit.C:
+		return nil, n.Machine.Failure(fmt.Errorf("the node was not Ready after %s", n.opts.Timeout))
+	}
+	line := n.recorder.Timeline()
+	return &Result{Ready: line.Ready, Kubeconfig: n.Kubeconfig, API: n.API, Accel: n.Machine.Spec.Accel, PID: n.Machine.PID(),
+		Console: filepath.Join(n.Machine.Spec.Dir, ConsoleFile), Timeline: line}, nil
+}
+
+// Timeline is what is known of the current boot so far.
+func (n *Node) Timeline() *timeline.Timeline { return n.recorder.Timeline() }
+
+// Reset presses the reset button; WaitReady and the time line then speak of the new boot.
+func (n *Node) Reset(ctx context.Context) error {
+	n.mu.Lock()
+	stop := n.stop
+	n.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+	n.watching.Wait()
+	n.recorder.Reset()
+	n.arm()
+	if err := n.Machine.Reset(ctx); err != nil {
+		return err
+	}
+	return n.watch()
+}
+
+// Close ends the machine and waits until it has.
+func (n *Node) Close() {
+	n.cancel()
+	if n.Machine != nil {
+		n.Machine.Stop()
+	}
+	n.watching.Wait()
+}
+
+// Run boots an image, calls ready when the node is, and returns when ctx ends or the machine
+// does. The caller's interrupt is success: it is how a run is meant to end.
+func Run(ctx context.Context, t *tool.Set, o Options, ready func(*Result) error) error {
+	n, err := Start(ctx, t, o)
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	result, err := n.WaitReady(ctx)
+	if err != nil {
+		return err
+	}
+	if ready != nil {
+		if err := ready(result); err != nil {
+			return err
+		}
+	}
+	<-n.Machine.Exited()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return n.Machine.Err()
+}
+
+// JSON renders a result for programs.
+func (r *Result) JSON() ([]byte, error) { return json.MarshalIndent(r, "", "  ") }
