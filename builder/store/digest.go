@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"sync"
 )
 
 // Digest is a SHA-256 as 64 lower-case hexadecimal digits.
@@ -81,9 +82,14 @@ func HashFile(ctx context.Context, path string) (Digest, int64, error) {
 	return hashReader(ctx, f)
 }
 
+// buffers saves the allocation of a large buffer for each of many small files.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
+
 func hashReader(ctx context.Context, r io.Reader) (Digest, int64, error) {
 	h := sha256.New()
-	buf := make([]byte, 1<<20)
+	pooled := buffers.Get().(*[]byte)
+	defer buffers.Put(pooled)
+	buf := *pooled
 	var total int64
 	for {
 		if err := ctx.Err(); err != nil {

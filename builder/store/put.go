@@ -122,9 +122,6 @@ func (s *Store) settlePartial(ctx context.Context, f *os.File, d Digest, size in
 		}
 		return fault.Wrap(fault.Digest, &MismatchError{Want: d, WantSize: size, Got: got, GotSize: n, Resumed: resumed}, "")
 	}
-	if err := f.Chmod(0o444); err != nil {
-		return err
-	}
 	// Power cut before this returns: the partial file is torn. Its size may even be right,
 	// with zeros for data; it is hashed again before anything else happens to it.
 	return f.Sync()
@@ -146,7 +143,12 @@ func (s *Store) publish(f *os.File, d Digest) (string, error) {
 		return "", err
 	}
 	_ = removeIfPresent(s.partialPath(d) + PartialNote)
-	// The rename set ctime, so only now the stamp is final.
+	// Not earlier: its owner could not resume a read-only partial file. Killed before this,
+	// the blob merely stays writable.
+	if err := f.Chmod(0o444); err != nil {
+		return "", err
+	}
+	// Rename and chmod set ctime, so only now the stamp is final.
 	if now, err := stampOf(path); err == nil {
 		settle(now)
 		writeJSON(path+".stamp", now)
