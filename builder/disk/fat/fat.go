@@ -84,23 +84,30 @@ func Plan(size int64, sectorSize int) (Geometry, error) {
 	return g, nil
 }
 
-// fit sizes the FATs for the cluster size and puts the first cluster on a multiple of it.
+// fit takes the smallest FATs that can number the clusters which they leave room for, and
+// puts the first cluster on a multiple of the cluster size. The number of clusters is not
+// recorded on a volume: readers compute it as it is computed here.
 func (g *Geometry) fit() {
+	bytes := int64(g.SectorSize)
+	enough := (g.Sectors - reservedSectors) / int64(g.SectorsPerCluster) // if FATs took no room
+	g.layOut(int(sectorsFor((enough+2)*4, g.SectorSize)))
+	for {
+		smaller := *g
+		smaller.layOut(g.FATSectors - 1)
+		if (smaller.Clusters+2)*4 > int64(smaller.FATSectors)*bytes {
+			return
+		}
+		*g = smaller
+	}
+}
+
+func (g *Geometry) layOut(fatSectors int) {
 	spc := int64(g.SectorsPerCluster)
-	// Each cluster costs its sectors and 4 bytes in each FAT.
-	estimate := (g.Sectors - reservedSectors) / spc
-	g.FATSectors = int(sectorsFor((estimate+2)*4, g.SectorSize))
-	g.Reserved = reservedSectors
-	for (int64(g.Reserved)+2*int64(g.FATSectors))%spc != 0 {
+	g.FATSectors = fatSectors
+	for g.Reserved = reservedSectors; (int64(g.Reserved)+2*int64(fatSectors))%spc != 0; {
 		g.Reserved++
 	}
-	g.Clusters = (g.Sectors - int64(g.Reserved) - 2*int64(g.FATSectors)) / spc
-	g.FATSectors = int(sectorsFor((g.Clusters+2)*4, g.SectorSize))
-	for g.Reserved = reservedSectors; (int64(g.Reserved)+2*int64(g.FATSectors))%spc != 0; {
-		g.Reserved++
-	}
-	// The shrunk FATs left room for clusters that must still be numbered by them.
-	g.Clusters = min((g.Sectors-int64(g.Reserved)-2*int64(g.FATSectors))/spc, int64(g.FATSectors)*int64(g.SectorSize)/4-2)
+	g.Clusters = (g.Sectors - int64(g.Reserved) - 2*int64(fatSectors)) / spc
 }
 
 func sectorsFor(bytes int64, sectorSize int) int64 {
