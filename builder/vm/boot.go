@@ -24,31 +24,34 @@ const KVMDeadline = 5 * time.Second
 // Boot starts a machine. each receives every console line of the machine that stays; note
 // receives remarks for the user, such as why KVM is not used. Both may be nil.
 func Boot(ctx context.Context, t *tool.Set, s Spec, each func(Line), note func(string)) (*Machine, error) {
+	return bootWith(ctx, t, s, hooks{line: each, note: note})
+}
+
+func bootWith(ctx context.Context, t *tool.Set, s Spec, h hooks) (*Machine, error) {
 	s = s.withDefaults()
 	if err := s.Validate(); err != nil {
 		return nil, fault.Wrap(fault.Usage, err, "correct the machine's description")
 	}
-	if note == nil {
-		note = func(string) {}
-	}
 	if s.Accel != Auto {
-		return boot(ctx, t, s, each)
+		return boot(ctx, t, s, h)
 	}
 	reason := kvmUnusable()
 	if reason == "" {
-		m, err := tryKVM(ctx, t, s, each)
+		m, err := tryKVM(ctx, t, s, h)
 		if err == nil || ctx.Err() != nil {
 			return m, err
 		}
 		reason = brief(err)
 	}
-	note("KVM is not used: " + reason)
+	if h.note != nil {
+		h.note("KVM is not used: " + reason)
+	}
 	s.Accel = TCG
-	return boot(ctx, t, s, each)
+	return boot(ctx, t, s, h)
 }
 
 // boot starts a machine whose accelerator is chosen.
-func boot(ctx context.Context, t *tool.Set, s Spec, each func(Line)) (*Machine, error) {
+func boot(ctx context.Context, t *tool.Set, s Spec, h hooks) (*Machine, error) {
 	own := s.Dir == ""
 	var err error
 	if own {
@@ -67,7 +70,7 @@ func boot(ctx context.Context, t *tool.Set, s Spec, each func(Line)) (*Machine, 
 	}
 	if err = prepare(ctx, t, s); err == nil {
 		var m *Machine
-		if m, err = start(ctx, t, s, own, each); err == nil {
+		if m, err = start(ctx, t, s, own, h); err == nil {
 			return m, nil
 		}
 	}
@@ -103,7 +106,7 @@ func kvmUnusable() string {
 // tryKVM boots in a directory of its own, so that a failed try leaves nothing in the disk of
 // the machine that follows. A try that speaks in time is started again in its real place only
 // when it has a real place; otherwise it stays.
-func tryKVM(ctx context.Context, t *tool.Set, s Spec, each func(Line)) (*Machine, error) {
+func tryKVM(ctx context.Context, t *tool.Set, s Spec, h hooks) (*Machine, error) {
 	s.Accel = KVM
 	first := make(chan struct{})
 	var once sync.Once
@@ -112,16 +115,18 @@ func tryKVM(ctx context.Context, t *tool.Set, s Spec, each func(Line)) (*Machine
 	open := false
 	keepDir := s.Dir
 	s.Dir = ""
-	m, err := boot(ctx, t, s, func(l Line) {
+	gated := h
+	gated.line = func(l Line) {
 		once.Do(func() { close(first) })
 		gate.Lock()
 		defer gate.Unlock()
 		if !open {
 			early = append(early, l)
-		} else if each != nil {
-			each(l)
+		} else if h.line != nil {
+			h.line(l)
 		}
-	})
+	}
+	m, err := boot(ctx, t, s, gated)
 	if err != nil {
 		return nil, err
 	}
@@ -140,13 +145,13 @@ func tryKVM(ctx context.Context, t *tool.Set, s Spec, each func(Line)) (*Machine
 	if keepDir != "" {
 		m.Kill()
 		s.Dir = keepDir
-		return boot(ctx, t, s, each)
+		return boot(ctx, t, s, h)
 	}
 	gate.Lock()
 	defer gate.Unlock()
 	for _, l := range early {
-		if each != nil {
-			each(l)
+		if h.line != nil {
+			h.line(l)
 		}
 	}
 	open = true

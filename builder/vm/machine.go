@@ -38,6 +38,10 @@ type Machine struct {
 	stderr  *bytes.Buffer
 	ownDir  bool
 
+	// onReset is called, from the monitor's goroutine, when the guest or Reset resets the
+	// machine; console times count from that moment.
+	onReset func()
+
 	exited chan struct{}
 	once   sync.Once
 	// err is the process's own outcome, valid after exited is closed.
@@ -46,9 +50,18 @@ type Machine struct {
 	mu      sync.Mutex
 }
 
-// start runs QEMU for a completed spec and returns when its monitor answers. each is called
-// for every console line, in order, from one goroutine.
-func start(ctx context.Context, t *tool.Set, s Spec, ownDir bool, each func(Line)) (*Machine, error) {
+// hooks are told what happens; each may be nil.
+type hooks struct {
+	// line is called for every console line, in order, from one goroutine.
+	line func(Line)
+	// note receives remarks for the user.
+	note func(string)
+	// reset is called when the machine was reset.
+	reset func()
+}
+
+// start runs QEMU for a completed spec and returns when its monitor answers.
+func start(ctx context.Context, t *tool.Set, s Spec, ownDir bool, h hooks) (*Machine, error) {
 	cmd, err := t.Command(context.WithoutCancel(ctx), "qemu-system-x86_64", Arguments(s, t.Dir)...)
 	if err != nil {
 		return nil, fault.Wrap(fault.Machine, err, "")
@@ -57,7 +70,7 @@ func start(ctx context.Context, t *tool.Set, s Spec, ownDir bool, each func(Line
 	// The kernel kills QEMU when the thread that started it goes; the group lets Kill reach
 	// whatever QEMU started.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	m := &Machine{Spec: s, cmd: cmd, stderr: &bytes.Buffer{}, ownDir: ownDir, exited: make(chan struct{})}
+	m := &Machine{Spec: s, cmd: cmd, stderr: &bytes.Buffer{}, ownDir: ownDir, onReset: h.reset, exited: make(chan struct{})}
 	cmd.Stderr = m.stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -67,7 +80,7 @@ func start(ctx context.Context, t *tool.Set, s Spec, ownDir bool, each func(Line
 		return nil, err
 	}
 	m.Started = time.Now()
-	m.console = &console{start: m.Started, now: time.Now, each: each}
+	m.console = &console{start: m.Started, now: time.Now, each: h.line}
 	began := make(chan error)
 	go func() {
 		runtime.LockOSThread() // Pdeathsig looks at this thread
@@ -110,7 +123,7 @@ func (m *Machine) connect(ctx context.Context) (*qmp, error) {
 	for {
 		conn, err := net.Dial("unix", address)
 		if err == nil {
-			return newQMP(ctx, conn, nil)
+			return newQMP(ctx, conn, m.event)
 		}
 		select {
 		case <-m.exited:
@@ -119,6 +132,17 @@ func (m *Machine) connect(ctx context.Context) (*qmp, error) {
 			return nil, ctx.Err()
 		case <-time.After(10 * time.Millisecond):
 		}
+	}
+}
+
+// event handles what QEMU reports on its own.
+func (m *Machine) event(name string, _ json.RawMessage) {
+	if name != "RESET" {
+		return
+	}
+	m.console.restart()
+	if m.onReset != nil {
+		m.onReset()
 	}
 }
 
@@ -199,10 +223,7 @@ func (m *Machine) end(ask func()) {
 
 // Reset pulls the reset line, as the button on a machine does.
 // Console times then count from here.
-func (m *Machine) Reset(ctx context.Context) error {
-	m.console.restart()
-	return m.command(ctx, "system_reset")
-}
+func (m *Machine) Reset(ctx context.Context) error { return m.command(ctx, "system_reset") }
 
 // since is the time since the machine was started or reset.
 func (m *Machine) since() time.Duration { return m.console.since() }

@@ -65,13 +65,15 @@ type Node struct {
 	cancel   context.CancelFunc
 	watching sync.WaitGroup
 
-	// started is closed when Machine is set; console lines may come before.
+	// started is closed when Machine is set or cannot be; console lines may come before.
 	started chan struct{}
 	emitMu  sync.Mutex
 	mu      sync.Mutex
 	outcome chan error // the current boot's: nil when Ready
 	settled bool
 	stop    context.CancelFunc // of the current boot's watcher
+	// nextBoot is closed when the boot after the current one begins.
+	nextBoot chan struct{}
 }
 
 // kubeAPIPort is where the API server of the guest listens.
@@ -128,6 +130,7 @@ func (o Options) withDefaults() Options {
 
 // start prepares the config, boots, and begins to watch.
 func (n *Node) start(t *tool.Set) error {
+	defer close(n.started)
 	o := &n.opts
 	config, err := n.config()
 	if err != nil {
@@ -138,10 +141,9 @@ func (n *Node) start(t *tool.Set) error {
 	}
 	n.recorder = &Recorder{Title: o.Title}
 	n.arm()
-	if n.Machine, err = Boot(n.ctx, t, o.Spec, n.line, n.note); err != nil {
+	if n.Machine, err = bootWith(n.ctx, t, o.Spec, hooks{line: n.line, note: n.note, reset: n.rebooted}); err != nil {
 		return err
 	}
-	close(n.started)
 	s := n.Machine.Spec
 	n.recorder.Machine = fmt.Sprintf("QEMU %s, %d CPUs, %d MiB, UEFI", s.Accel, s.CPUs, s.MemoryMiB)
 	if n.API, err = n.Machine.Forward(n.ctx, kubeAPIPort); err != nil {
@@ -189,7 +191,7 @@ func (n *Node) config() ([]byte, error) {
 func (n *Node) arm() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.outcome, n.settled = make(chan error, 1), false
+	n.outcome, n.settled, n.nextBoot = make(chan error, 1), false, make(chan struct{})
 }
 
 // settle delivers the outcome of the current boot once.
@@ -268,7 +270,9 @@ func (n *Node) line(l Line) {
 			case <-time.After(2 * time.Second):
 			case <-n.ctx.Done():
 			}
-			<-n.started
+			if <-n.started; n.Machine == nil {
+				return
+			}
 			n.settle(n.Machine.Failure(fmt.Errorf("the node did not start: %s", reason)))
 		}()
 	}
@@ -302,10 +306,37 @@ func (n *Node) WaitReady(ctx context.Context) (*Result, error) {
 // Timeline is what is known of the current boot so far.
 func (n *Node) Timeline() *timeline.Timeline { return n.recorder.Timeline() }
 
-// Reset presses the reset button; WaitReady and the time line then speak of the new boot.
+// Reset presses the reset button and returns when the machine was reset. WaitReady and the
+// time line then speak of the new boot.
 func (n *Node) Reset(ctx context.Context) error {
+	return n.Reboot(ctx, func() error { return n.Machine.Reset(ctx) })
+}
+
+// Reboot calls trigger, which makes the guest restart, and returns when it has begun to.
+func (n *Node) Reboot(ctx context.Context, trigger func() error) error {
 	n.mu.Lock()
-	stop := n.stop
+	next := n.nextBoot
+	n.mu.Unlock()
+	if err := trigger(); err != nil {
+		return err
+	}
+	select {
+	case <-next:
+		return nil
+	case <-n.Machine.Exited():
+		return n.Machine.Failure(errors.New("the machine ended instead of restarting"))
+	case <-ctx.Done():
+		return n.Machine.Failure(fmt.Errorf("the machine did not restart: %w", ctx.Err()))
+	}
+}
+
+// rebooted begins a new boot: earlier observations are forgotten.
+func (n *Node) rebooted() {
+	if <-n.started; n.Machine == nil {
+		return // it did not come to be
+	}
+	n.mu.Lock()
+	stop, begun := n.stop, n.nextBoot
 	n.mu.Unlock()
 	if stop != nil {
 		stop()
@@ -313,10 +344,10 @@ func (n *Node) Reset(ctx context.Context) error {
 	n.watching.Wait()
 	n.recorder.Reset()
 	n.arm()
-	if err := n.Machine.Reset(ctx); err != nil {
-		return err
+	if err := n.watch(); err != nil {
+		n.settle(err)
 	}
-	return n.watch()
+	close(begun)
 }
 
 // Close ends the machine and waits until it has.

@@ -3,6 +3,8 @@
 package vm
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -82,15 +84,31 @@ func SingleNode(name string, now time.Time, extra ...GuestFile) ([]byte, error) 
 	return encodeIgnition(append(files, extra...))
 }
 
+// compressFrom is the size in bytes from which a file is compressed: the guest reads the
+// config byte by byte through a port.
+const compressFrom = 16 << 10
+
 // encodeIgnition writes a config of specification 3.5.0 that holds files only.
 func encodeIgnition(files []GuestFile) ([]byte, error) {
 	cfg := ignition.Config{Ignition: ignition.Ignition{Version: ignition.MaxVersion.String()}}
 	for _, f := range files {
-		source := dataurl.EncodeBytes(f.Data)
+		contents := ignition.Resource{}
+		data := f.Data
+		if len(data) > compressFrom {
+			var packed bytes.Buffer
+			w := gzip.NewWriter(&packed)
+			_, _ = w.Write(data) // a Buffer does not fail
+			_ = w.Close()
+			data = packed.Bytes()
+			compression := "gzip"
+			contents.Compression = &compression
+		}
+		source := dataurl.EncodeBytes(data)
+		contents.Source = &source
 		overwrite, mode := true, f.Mode
 		cfg.Storage.Files = append(cfg.Storage.Files, ignition.File{
 			Node:          ignition.Node{Path: f.Path, Overwrite: &overwrite},
-			FileEmbedded1: ignition.FileEmbedded1{Mode: &mode, Contents: ignition.Resource{Source: &source}},
+			FileEmbedded1: ignition.FileEmbedded1{Mode: &mode, Contents: contents},
 		})
 	}
 	return json.Marshal(cfg)
