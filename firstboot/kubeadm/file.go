@@ -48,7 +48,7 @@ func writeFile(path string, f File) (bool, error) {
 		}
 	}
 	dir := filepath.Dir(path)
-	if err := mkdir(dir, dirMode(filepath.Dir(f.Path))); err != nil {
+	if err := MakeDir(root, filepath.Dir(f.Path)); err != nil {
 		return false, err
 	}
 	// The name is fixed so that a run after a power cut reuses what the cut left behind.
@@ -85,23 +85,25 @@ func dirMode(dir string) fs.FileMode {
 	return 0o755
 }
 
-// MakeDir creates dir below root with kubeadm's mode for it, and syncs its parent.
-func MakeDir(root, dir string) error { return mkdir(filepath.Join(root, dir), dirMode(dir)) }
-
-func mkdir(dir string, mode fs.FileMode) error {
-	if st, err := os.Stat(dir); err == nil && st.IsDir() {
+// MakeDir creates dir and its parents below root, each with kubeadm's mode for it whatever the
+// umask, and syncs what it was created in. Directories that exist are left as they are.
+func MakeDir(root, dir string) error {
+	path := filepath.Join(root, dir)
+	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return fmt.Errorf("creating the parent of %s: %w", dir, err)
+	if parent := filepath.Dir(dir); parent != dir {
+		if err := MakeDir(root, parent); err != nil {
+			return err
+		}
 	}
-	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(path, dirMode(dir)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("creating %s: %w", dir, err)
 	}
-	if err := os.Chmod(dir, mode); err != nil { // the umask must not matter
+	if err := os.Chmod(path, dirMode(dir)); err != nil {
 		return fmt.Errorf("setting the mode of %s: %w", dir, err)
 	}
-	return syncDir(filepath.Dir(dir))
+	return syncDir(filepath.Dir(path))
 }
 
 func syncDir(dir string) error {

@@ -14,9 +14,9 @@ import (
 func TestGolden(t *testing.T) {
 	second := func(n *node.Node) { n.Node.Name, n.Node.Address = "cp-2", "192.0.2.12" }
 	for dir, c := range map[string]*kubeadm.Config{
-		"init":         kubeadmtest.Config(t),
-		"join":         kubeadmtest.Config(t, second),
-		"verity":       kubeadmtest.Config(t, kubeadmtest.Verity),
+		"init":   kubeadmtest.Config(t),
+		"join":   kubeadmtest.Config(t, second),
+		"verity": kubeadmtest.Config(t, kubeadmtest.Verity),
 	} {
 		if dir == "join" {
 			c.EtcdExisting = true
