@@ -111,7 +111,7 @@ func (b *build) program(ctx context.Context, prog Program) (Output, error) {
 
 // downloading shows which module the go command is fetching.
 func (b *build) downloading(line string) {
-	if m, ok := strings.CutPrefix(line, "go: downloading "); ok {
+	if m, ok := strings.CutPrefix(line, downloading); ok {
 		b.task.Note("downloading " + strings.Replace(m, " ", "@", 1))
 	}
 }

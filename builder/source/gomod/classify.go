@@ -5,6 +5,7 @@ package gomod
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
@@ -49,15 +50,26 @@ func classify(f *Failed) error {
 var moduleRE = regexp.MustCompile(`([a-z0-9.-]+\.[a-z]{2,}(?:/[A-Za-z0-9_.~!-]+)*)@(v[0-9][A-Za-z0-9.+-]*)`)
 
 // Modules names the modules that a failed command's output mentions as path@version, in
-// order, so that messages can say what could not be fetched.
+// order, so that messages can say what could not be fetched. When it mentions none, they
+// are the ones that it had begun to download.
 func (f *Failed) Modules() []string {
 	var all []string
-	seen := map[string]bool{}
 	for _, m := range moduleRE.FindAllString(f.Output, -1) {
-		if m = strings.TrimRight(m, ".:"); !seen[m] {
-			seen[m] = true
+		if m = strings.TrimRight(m, ".:"); !slices.Contains(all, m) {
 			all = append(all, m)
+		}
+	}
+	if len(all) > 0 {
+		return all
+	}
+	for line := range strings.Lines(f.Output) {
+		if m, ok := strings.CutPrefix(strings.TrimSpace(line), downloading); ok {
+			all = append(all, strings.Replace(m, " ", "@", 1))
 		}
 	}
 	return all
 }
+
+// downloading is how the go command announces a module on standard error, followed by
+// its path and version.
+const downloading = "go: downloading "

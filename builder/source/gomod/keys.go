@@ -12,19 +12,24 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// checkKeys compares the keys of a YAML mapping with the fields of the structure it will
-// be decoded into, at every depth, and the kinds of the nodes with those of the fields.
-func checkKeys(file string, n *yaml.Node, into any) []error {
-	var problems []error
-	walk(n, reflect.TypeOf(into), "", func(at *yaml.Node, format string, args ...any) {
-		problems = append(problems, fmt.Errorf("%s:%d:%d: %s", file, at.Line, at.Column, fmt.Sprintf(format, args...)))
-	})
-	return problems
+// position is a line and a column of a file, from 1.
+type position struct{ line, column int }
+
+// checker compares the keys of a YAML mapping with the fields of the structure it will be
+// decoded into, at every depth, and the kinds of the nodes with those of the fields. It
+// remembers where each value is, by its path ("programs[0].path").
+type checker struct {
+	file      string
+	positions map[string]position
+	problems  []error
 }
 
-type reporter func(at *yaml.Node, format string, args ...any)
+func (k *checker) report(at *yaml.Node, format string, args ...any) {
+	k.problems = append(k.problems, fmt.Errorf("%s:%d:%d: %s", k.file, at.Line, at.Column, fmt.Sprintf(format, args...)))
+}
 
-func walk(n *yaml.Node, t reflect.Type, path string, report reporter) {
+func (k *checker) walk(n *yaml.Node, t reflect.Type, path string) {
+	k.positions[path] = position{n.Line, n.Column}
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -36,38 +41,37 @@ func walk(n *yaml.Node, t reflect.Type, path string, report reporter) {
 		want = yaml.SequenceNode
 	}
 	if n.Kind != want {
-		report(n, "%s is %s; it must be %s", name(path), kinds[n.Kind], kinds[want])
+		k.report(n, "%s is %s; it must be %s", name(path), kinds[n.Kind], kinds[want])
 		return
 	}
 	switch t.Kind() {
 	case reflect.Slice:
 		for i, item := range n.Content {
-			walk(item, t.Elem(), fmt.Sprintf("%s[%d]", path, i), report)
+			k.walk(item, t.Elem(), fmt.Sprintf("%s[%d]", path, i))
 		}
 	case reflect.Map, reflect.Struct:
-		walkMapping(n, t, path, report)
+		k.walkMapping(n, t, path)
 	}
 }
 
-func walkMapping(n *yaml.Node, t reflect.Type, path string, report reporter) {
+func (k *checker) walkMapping(n *yaml.Node, t reflect.Type, path string) {
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if seen[key.Value] {
-			report(key, "key %q appears twice in %s", key.Value, name(path))
+			k.report(key, "key %q appears twice in %s", key.Value, name(path))
 		}
 		seen[key.Value] = true
-		child := strings.TrimPrefix(path+"."+key.Value, ".")
 		if t.Kind() == reflect.Map {
-			walk(value, t.Elem(), child, report)
+			k.walk(value, t.Elem(), fmt.Sprintf("%s[%s]", path, key.Value))
 			continue
 		}
 		field, allowed := fieldFor(t, key.Value)
 		if field == nil {
-			report(key, "unknown key %q in %s; allowed are %s", key.Value, name(path), strings.Join(allowed, ", "))
+			k.report(key, "unknown key %q in %s; allowed are %s", key.Value, name(path), strings.Join(allowed, ", "))
 			continue
 		}
-		walk(value, field, child, report)
+		k.walk(value, field, strings.TrimPrefix(path+"."+key.Value, "."))
 	}
 }
 

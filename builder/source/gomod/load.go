@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 
 	"go.yaml.in/yaml/v3"
 
@@ -73,9 +74,12 @@ func decode(file string, data []byte) (*Component, error) {
 	if len(document.Content) == 0 {
 		return nil, fmt.Errorf("%s: the file is empty", file)
 	}
-	if problems := checkKeys(file, document.Content[0], c); len(problems) > 0 {
-		return nil, errors.Join(problems...)
+	k := &checker{file: file, positions: map[string]position{}}
+	k.walk(document.Content[0], reflect.TypeOf(c), "")
+	if len(k.problems) > 0 {
+		return nil, errors.Join(k.problems...)
 	}
+	c.positions = k.positions
 	if err := document.Decode(c); err != nil {
 		return nil, fmt.Errorf("%s: %s", file, plain(err))
 	}
