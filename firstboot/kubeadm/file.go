@@ -30,7 +30,7 @@ func (f File) GoString() string { return f.String() }
 // and mode is not touched; changed lists those that were.
 func WriteFiles(root string, files ...File) (changed []string, err error) {
 	for _, f := range files {
-		wrote, err := writeFile(filepath.Join(root, f.Path), f)
+		wrote, err := writeFile(root, f)
 		if err != nil {
 			return changed, err
 		}
@@ -41,7 +41,8 @@ func WriteFiles(root string, files ...File) (changed []string, err error) {
 	return changed, nil
 }
 
-func writeFile(path string, f File) (bool, error) {
+func writeFile(root string, f File) (bool, error) {
+	path := filepath.Join(root, f.Path)
 	if st, err := os.Lstat(path); err == nil && st.Mode() == f.Mode {
 		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, f.Data) {
 			return false, nil
