@@ -106,6 +106,6 @@ func (p *parallelReader) Read(buf []byte) (int, error) {
 // Close stops work that nobody will read. Blocks in the works end by themselves.
 func (p *parallelReader) Close() error {
 	close(p.stop)
-	p.err, p.results = io.ErrClosedPipe, nil
+	p.err, p.results, p.current = io.ErrClosedPipe, nil, nil
 	return nil
 }
