@@ -145,3 +145,12 @@ func (c *Client) Exists(ctx context.Context, obj runtime.Object) (bool, error) {
 	}
 	return err == nil, err
 }
+
+// Get returns the object that exists under obj's kind and name.
+func (c *Client) Get(ctx context.Context, obj runtime.Object) (runtime.Object, error) {
+	t, err := c.target(obj)
+	if err != nil {
+		return nil, err
+	}
+	return t.on(t.client.Get()).Name(t.name).Do(ctx).Get()
+}

@@ -45,7 +45,7 @@ type condition struct {
 	warn  bool
 }
 
-var conditions = []condition{
+var machineConditions = []condition{
 	{name: "role", check: roleAllowed},
 	{name: "clock", check: clockSet},
 	{name: "swap", check: swapOff},
@@ -65,7 +65,7 @@ var conditions = []condition{
 // preflight looks at every condition and reports all that do not hold together.
 func preflight(_ context.Context, s *State) error {
 	var errs []error
-	for _, c := range conditions {
+	for _, c := range s.conditions {
 		err := c.check(s)
 		switch {
 		case err == nil:

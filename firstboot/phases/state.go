@@ -39,6 +39,8 @@ type State struct {
 	Host func(ctx context.Context, root string, n *node.Node) (kubeadm.Host, error)
 	// Poll is slept between two looks at something that is awaited.
 	Poll time.Duration
+	// conditions are what phase preflight looks at.
+	conditions []condition
 
 	Config *kubeadm.Config
 }
@@ -47,7 +49,7 @@ type State struct {
 func NewState(n *node.Node, log *slog.Logger, mark func(string)) *State {
 	return &State{
 		Root: "/", Node: n, Start: time.Now(), Log: log, Mark: mark, StartUnit: systemctlStart,
-		Containerd: "/run/containerd/containerd.sock", Host: FindHost, Poll: 100 * time.Millisecond,
+		Containerd: "/run/containerd/containerd.sock", Host: FindHost, Poll: 100 * time.Millisecond, conditions: machineConditions,
 	}
 }
 
