@@ -21,9 +21,6 @@ import (
 // KUBELET_EXTRA_ARGS: what this machine needs beyond what kubeadm writes.
 const KubeletExtraArgsFile = "/etc/default/kubelet"
 
-// VolumePluginDir is where the kubelet looks for, and creates the directory of, volume plugins.
-const VolumePluginDir = kubeadm.KubeletDir + "/volume-plugins"
-
 // ClusterKubelet is the kubelet configuration every node shares, as the kubelet-config
 // ConfigMap carries it: without the address of a container runtime.
 func ClusterKubelet(c *kubeadm.Config) *kubelet.KubeletConfiguration {
@@ -56,10 +53,6 @@ func ClusterKubelet(c *kubeadm.Config) *kubelet.KubeletConfiguration {
 	}
 	if resolv != "" {
 		k.ResolverConfig = &resolv
-	}
-	if c.Delivery.Mode == node.DeliveryVerity {
-		// The default lies below /usr, which is read-only on every node of such a cluster.
-		k.VolumePluginDir = VolumePluginDir
 	}
 	return k
 }
