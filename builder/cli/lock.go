@@ -41,9 +41,11 @@ func (a *app) lockCommand() *cobra.Command {
 			}
 			opts := resolve.Options{
 				Root: env.Root, Architecture: env.Arch, Store: env.Store, Now: time.Now(),
-				Mirror:  deb.MirrorOptions{Flag: env.Mirror},
-				Fetch:   fetch.Options{Sink: env.Sink, Offline: env.Offline},
-				Modules: func(ctx context.Context, names []string) ([]lock.Module, error) { return pinComponents(ctx, env, names) },
+				Mirror: deb.MirrorOptions{Flag: env.Mirror},
+				Fetch:  fetch.Options{Sink: env.Sink, Offline: env.Offline},
+				Modules: func(ctx context.Context, names []string) ([]lock.Module, error) {
+					return pinComponents(ctx, env, names)
+				},
 			}
 			_, pins, diff, err := resolve.Update(cmd.Context(), opts)
 			if err != nil {

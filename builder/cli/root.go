@@ -115,7 +115,7 @@ without root, loop devices or containers. Without a verb it builds.`),
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fault.Wrap(fault.Usage, err, "see '"+cmd.CommandPath()+" --help'")
 	})
-	root.AddCommand(a.buildCommand(), a.planCommand(), a.inspectCommand(), a.lockCommand(),
+	root.AddCommand(a.buildCommand(), a.planCommand(), a.runCommand(), a.inspectCommand(), a.lockCommand(),
 		a.profilesCommand(), a.componentCommand(), a.cacheCommand(), a.toolCommand(), a.versionCommand())
 	usageErrors(root)
 	return root

@@ -4,8 +4,12 @@ package lock
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Change is one pin that differs between two locks. Old or New is empty when the pin was
@@ -94,11 +98,12 @@ func releasePins(l *Lock) map[string]pin {
 	return out
 }
 
-// setPins compares sets as a whole: their members' own changes are listed as packages.
+// setPins compares which packages a set has; their versions are compared as packages.
 func setPins(l *Lock) map[string]pin {
 	out := map[string]pin{}
-	for name := range l.Sets {
-		out[name] = pin{version: "present"}
+	for name, members := range l.Sets {
+		sum := sha256.Sum256([]byte(strings.Join(members, "\n")))
+		out[name] = pin{fmt.Sprintf("%d packages", len(members)), hex.EncodeToString(sum[:])}
 	}
 	return out
 }

@@ -9,8 +9,12 @@ import (
 	"time"
 )
 
-// Plain returns a Sink that writes one line when a task starts to take noticeable time,
-// one every interval while it runs, and one when it ends. It suits logs and pipes.
+// noticeable is how long a task runs before its end is worth a line: a build has hundreds
+// of tasks that end at once.
+const noticeable = time.Second
+
+// Plain returns a Sink that writes one line every interval while a task runs and one when
+// it ends, unless it was over before anybody would have wondered. It suits logs and pipes.
 func Plain(w io.Writer, interval time.Duration) Sink {
 	return &plain{w: w, interval: interval, now: time.Now}
 }
@@ -73,11 +77,12 @@ func (t *plainTask) Done(err error) {
 	}
 	t.ended = true
 	took := t.sink.now().Sub(t.started).Round(10 * time.Millisecond)
-	if err != nil {
+	switch {
+	case err != nil:
 		fmt.Fprintf(t.sink.w, "  FAIL %s after %s\n", t.name, took)
-		return
+	case took >= noticeable:
+		fmt.Fprintf(t.sink.w, "  ok  %s%s %s\n", t.name, t.state(), took)
 	}
-	fmt.Fprintf(t.sink.w, "  ok  %s%s %s\n", t.name, t.state(), took)
 }
 
 func (t *plainTask) state() string {

@@ -24,6 +24,8 @@ func TestPlain(t *testing.T) {
 	task.Done(nil)
 	task.Done(errors.New("a second end is ignored"))
 
+	sink.Start("over at once", 10).Done(nil)
+
 	broken := sink.Start("compile", 0)
 	clock = clock.Add(1500 * time.Millisecond)
 	broken.Done(errors.New("boom"))

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/imgbuild/imgbuild/builder/build"
+	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/builder/profile"
+	"github.com/imgbuild/imgbuild/builder/vm"
+)
+
+// runFlags are those of the run verb.
+type runFlags struct {
+	profile, image, dir, ignition, timeline, accel, disk string
+	append                                               []string
+	cpus, memory                                         int
+	timeout                                              time.Duration
+	console, once, json                                  bool
+}
+
+func (a *app) runCommand() *cobra.Command {
+	f := &runFlags{}
+	cmd := &cobra.Command{
+		Use:   "run --profile NAME",
+		Short: "Boot an image in QEMU, show its phases, keep it running until Ctrl-C",
+		Long: "Run boots the image of a profile, building it first if it is not up to date. The image is\n" +
+			"never modified: writes go to an overlay. Without --ignition the node gets a config of its\n" +
+			"own with authorities made for this run, and a kubeconfig is written for its administrator.",
+		Example: "  imgbuild run --profile controlplane\n" +
+			"  imgbuild run --image node.raw --ignition node.ign --cpus 2 --memory 4096\n" +
+			"  imgbuild run --profile controlplane --once --timeline boot.svg",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context(), f) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.profile, "profile", "", "profile whose image to boot")
+	flags.StringVar(&f.image, "image", "", "image file to boot instead")
+	flags.StringVar(&f.dir, "dir", "", "keep the machine's disk and files in this directory and continue with them next time")
+	flags.StringVar(&f.ignition, "ignition", "", "Ignition config of the host (default: a single control plane's)")
+	flags.StringVar(&f.timeline, "timeline", "", "write how it came up to this .svg or .json file")
+	flags.StringVar(&f.accel, "accel", "auto", "accelerator: auto, kvm or tcg")
+	flags.StringVar(&f.disk, "disk-size", "8GiB", "size of the machine's disk")
+	flags.StringArrayVar(&f.append, "append", nil, "kernel argument to add for this run (repeatable)")
+	flags.IntVar(&f.cpus, "cpus", vm.DefaultCPUs, "virtual CPUs")
+	flags.IntVar(&f.memory, "memory", vm.DefaultMemoryMiB, "memory in MiB")
+	flags.DurationVar(&f.timeout, "timeout", vm.ReadyTimeout, "how long the node may take to be Ready")
+	flags.BoolVar(&f.console, "console", false, "show every console line, not only phases")
+	flags.BoolVar(&f.once, "once", false, "stop when the node is Ready")
+	flags.BoolVar(&f.json, "json", false, "print the result as JSON when the node is Ready")
+	a.completeProfiles(cmd)
+	return cmd
+}
+
+func (a *app) run(ctx context.Context, f *runFlags) error {
+	env, err := a.env()
+	if err != nil {
+		return err
+	}
+	image, err := a.imageToRun(ctx, f)
+	if err != nil {
+		return err
+	}
+	size, err := profile.ParseSize(f.disk)
+	if err != nil {
+		return fault.Wrap(fault.Usage, err, "give --disk-size as a quantity such as 8GiB")
+	}
+	qemu, err := build.Tool(ctx, env, "qemu")
+	if err != nil {
+		return err
+	}
+	a.closeProgress()
+
+	// Messages go to standard error so that --json leaves standard output to the result.
+	talk := a.Out
+	if f.json {
+		talk = a.Err
+	}
+	opts := vm.Options{
+		Spec: vm.Spec{Name: "imgbuild-" + filepath.Base(image), Image: image, DiskSize: size, CPUs: f.cpus, MemoryMiB: f.memory,
+			KernelArguments: f.append, Accel: vm.Accel(f.accel), Ignition: f.ignition, Dir: f.dir},
+		Timeout: f.timeout,
+		Events:  func(e vm.Event) { printEvent(talk, e) },
+	}
+	if f.console {
+		opts.Events, opts.Lines = nil, func(l vm.Line) { fmt.Fprintf(talk, "%6.1f  %s\n", l.At.Seconds(), l.Text) }
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	return vm.Run(ctx, qemu, opts, func(r *vm.Result) error {
+		if f.timeline != "" {
+			if err := writeTimeline(f.timeline, r); err != nil {
+				return err
+			}
+		}
+		if f.once {
+			defer stop()
+		}
+		if f.json {
+			return writeJSON(a.Out, r)
+		}
+		fmt.Fprintf(a.Out, "\n%s\nReady in %.1f s\n", r.Timeline.Table(), r.Ready.D().Seconds())
+		if r.Kubeconfig != "" {
+			fmt.Fprintf(a.Out, "kubeconfig: %s\n", r.Kubeconfig)
+		}
+		fmt.Fprintf(a.Out, "console:    %s\n", r.Console)
+		if !f.once {
+			fmt.Fprintln(a.Out, "running until Ctrl-C")
+		}
+		return nil
+	})
+}
+
+// imageToRun returns the image that the flags name, built when it is not up to date.
+func (a *app) imageToRun(ctx context.Context, f *runFlags) (string, error) {
+	switch {
+	case f.image != "" && f.profile != "":
+		return "", fault.New(fault.Usage, "leave one of them out", "--image and --profile both name an image")
+	case f.image != "":
+		return f.image, nil
+	}
+	p, err := a.project(ctx, f.profile, "")
+	if err != nil {
+		return "", err
+	}
+	if _, ok := p.UpToDate(); ok {
+		return p.Output, nil
+	}
+	_, err = p.Execute(ctx)
+	return p.Output, err
+}
+
+// printEvent shows what the console or the API told, with the seconds since power-on.
+func printEvent(w io.Writer, e vm.Event) {
+	text := e.Text
+	switch e.Kind {
+	case vm.LoaderStarted:
+		text = "firmware starts the boot loader"
+	case vm.KernelStarted:
+		text = "kernel"
+	case vm.InitStarted:
+		text = "initrd"
+	case vm.RootSwitched:
+		text = "sealed root"
+	case vm.PhaseEnded:
+		text = fmt.Sprintf("%-22s %s %.2f s", e.Name, e.State, e.Took.Seconds())
+		if e.Reason != "" {
+			text += ": " + e.Reason
+		}
+	case vm.APIAnswered:
+		text = "the API answers"
+	case vm.ReadySeen:
+		text = "the node is Ready"
+	}
+	fmt.Fprintf(w, "%6.1f  %s\n", e.At.Seconds(), text)
+}
+
+func writeTimeline(path string, r *vm.Result) error {
+	if filepath.Ext(path) == ".json" {
+		doc, err := r.JSON()
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, append(doc, '\n'), 0o644)
+	}
+	return os.WriteFile(path, r.Timeline.SVG(), 0o644)
+}
