@@ -70,7 +70,10 @@ func (im *Image) readContent(r io.ReaderAt) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		release, err = readFile(r, "etc/os-release")
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return damaged("the root has no os-release")
+	case err != nil:
 		return fmt.Errorf("root: os-release: %w", err)
 	}
 	im.OSRelease = parseOSRelease(string(release))
