@@ -14,8 +14,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // These tests kill -9 real processes that fill a store: this test binary runs itself with
@@ -26,7 +24,8 @@ const crashDir = "IMGBUILD_TEST_CRASH_DIR"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDir); dir != "" {
-		if err := crashWork(dir, os.Getenv("IMGBUILD_TEST_CRASH_ROUNDS") == "1"); err != nil {
+		step := func() { _, _ = os.Stdout.Write([]byte{'.'}) }
+		if err := crashWork(dir, os.Getenv("IMGBUILD_TEST_CRASH_ROUNDS") == "1", step); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -39,18 +38,15 @@ const crashItems = 6
 
 // crashData returns the n-th test content, large enough that killing hits its writing.
 func crashData(n int) []byte {
-	r := rand.New(rand.NewPCG(1, uint64(n)))
 	b := make([]byte, 300_000)
-	for i := range b {
-		b[i] = byte(r.Uint32())
-	}
+	_, _ = rand.NewChaCha8([32]byte{byte(n)}).Read(b)
 	return b
 }
 
 // crashWork puts and derives, forever or once. Every file it is given back is read and
 // compared, so that it fails if the store ever hands out wrong bytes. Each process evicts
 // now and then, so that the others keep having work.
-func crashWork(dir string, once bool) error {
+func crashWork(dir string, once bool, step func()) error {
 	ctx := context.Background()
 	s, err := Open(dir)
 	if err != nil {
@@ -73,6 +69,7 @@ func crashWork(dir string, once bool) error {
 			if got, err := os.ReadFile(path); err == nil && !bytes.Equal(got, data) {
 				return fmt.Errorf("blob %d has wrong bytes", n)
 			}
+			step()
 			e, err := s.Derive(ctx, NewKey("crash", 1, fmt.Sprint(n)), func(_ context.Context, dir string) error {
 				for i := range 4 {
 					if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), crashData(n)[i:], 0o644); err != nil {
@@ -89,6 +86,7 @@ func crashWork(dir string, once bool) error {
 					return fmt.Errorf("entry %d has wrong bytes", n)
 				}
 			}
+			step()
 		}
 		if once {
 			return nil
@@ -103,7 +101,20 @@ func crashWork(dir string, once bool) error {
 	}
 }
 
-func startCrashWorker(t *testing.T, dir, rounds string) (*exec.Cmd, *bytes.Buffer) {
+// crashWorker is this test binary at work in a store. It writes a byte per step.
+type crashWorker struct {
+	cmd   *exec.Cmd
+	steps io.Reader
+}
+
+func (w *crashWorker) await(t *testing.T, steps int) {
+	t.Helper()
+	if _, err := io.ReadFull(w.steps, make([]byte, steps)); err != nil {
+		t.Fatalf("worker ended early: %v\n%s", err, w.cmd.Stderr)
+	}
+}
+
+func startCrashWorker(t *testing.T, dir, rounds string) (*crashWorker, *bytes.Buffer) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -113,10 +124,14 @@ func startCrashWorker(t *testing.T, dir, rounds string) (*exec.Cmd, *bytes.Buffe
 	cmd.Env = append(os.Environ(), crashDir+"="+dir, "IMGBUILD_TEST_CRASH_ROUNDS="+rounds)
 	out := &bytes.Buffer{}
 	cmd.Stderr = out
+	steps, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return cmd, out
+	return &crashWorker{cmd, steps}, out
 }
 
 func TestKilledAtAnyMoment(t *testing.T) {
@@ -126,15 +141,17 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		kills = 8
 	}
 	for range kills {
-		// Two at once: one is shot while the other works on, or waits for its lock.
+		// Two at once: one is shot while the other works on, or waits for its lock. They
+		// are shot somewhere in a step that is counted, not timed, so that a busy machine
+		// does not shoot them before they began.
 		a, aout := startCrashWorker(t, dir, "")
 		b, bout := startCrashWorker(t, dir, "")
-		time.Sleep(time.Duration(20+rand.IntN(120)) * time.Millisecond)
-		_ = a.Process.Signal(unix.SIGKILL)
-		_ = a.Wait()
-		time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond)
-		_ = b.Process.Signal(unix.SIGKILL)
-		_ = b.Wait()
+		for _, w := range []*crashWorker{a, b} {
+			w.await(t, 1+rand.IntN(8))
+			time.Sleep(time.Duration(rand.IntN(5000)) * time.Microsecond)
+			_ = w.cmd.Process.Kill()
+			_ = w.cmd.Wait()
+		}
 		if aout.Len()+bout.Len() > 0 {
 			t.Fatalf("worker failed before it was killed:\n%s%s", aout, bout)
 		}
@@ -146,7 +163,8 @@ func TestKilledAtAnyMoment(t *testing.T) {
 func checkAfterCrash(t *testing.T, dir string) {
 	t.Helper()
 	last, out := startCrashWorker(t, dir, "1")
-	if err := last.Wait(); err != nil {
+	_, _ = io.Copy(io.Discard, last.steps)
+	if err := last.cmd.Wait(); err != nil {
 		t.Fatalf("store is unusable after the crashes: %v\n%s", err, out)
 	}
 	for _, area := range []string{"tmp", "partial"} {
@@ -180,7 +198,7 @@ func TestTornFilesHeal(t *testing.T) {
 	for _, tear := range []string{"truncated", "emptied", "zeroed", "gone"} {
 		t.Run(tear, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "cache")
-			if err := crashWork(dir, true); err != nil {
+			if err := crashWork(dir, true, func() {}); err != nil {
 				t.Fatal(err)
 			}
 			var files []string

@@ -39,7 +39,7 @@ const PartialNote = ".note"
 
 // removePartial deletes what was received and the note about it.
 func (s *Store) removePartial(d Digest) error {
-	return errors.Join(removeIfPresent(s.partialPath(d)), removeIfPresent(s.partialPath(d)+PartialNote))
+	return errors.Join(removeIfPresent(s.partialPath(d)+PartialNote), removeIfPresent(s.partialPath(d)))
 }
 
 func (s *Store) partialPath(d Digest) string { return filepath.Join(s.dir, "partial", string(d)) }
@@ -133,6 +133,9 @@ func (s *Store) publish(f *os.File, d Digest) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", s.classify(err, 0)
 	}
+	if err := removeIfPresent(s.partialPath(d) + PartialNote); err != nil {
+		return "", err
+	}
 	// Power cut before the rename reaches the disk: a complete partial file, which the
 	// next Put verifies and publishes without calling fill.
 	if err := os.Rename(f.Name(), path); err != nil {
@@ -142,7 +145,6 @@ func (s *Store) publish(f *os.File, d Digest) (string, error) {
 	if err := syncDir(filepath.Dir(path)); err != nil {
 		return "", err
 	}
-	_ = removeIfPresent(s.partialPath(d) + PartialNote)
 	// Not earlier: its owner could not resume a read-only partial file. Killed before this,
 	// the blob merely stays writable.
 	if err := f.Chmod(0o444); err != nil {

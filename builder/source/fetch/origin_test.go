@@ -44,7 +44,11 @@ func newOrigin(t *testing.T) *testOrigin {
 	return o
 }
 
-func (o *testOrigin) handle(path string, h http.HandlerFunc) { o.handlers[path] = h }
+func (o *testOrigin) handle(path string, h http.HandlerFunc) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.handlers[path] = h
+}
 
 func (o *testOrigin) seen(path string) []string {
 	o.mu.Lock()
@@ -110,11 +114,8 @@ func failing(status, times int, next http.HandlerFunc) http.HandlerFunc {
 }
 
 func content(size int) []byte {
-	r := rand.New(rand.NewPCG(7, uint64(size)))
 	b := make([]byte, size)
-	for i := range b {
-		b[i] = byte(r.Uint32())
-	}
+	_, _ = rand.NewChaCha8([32]byte{7, byte(size), byte(size >> 8), byte(size >> 16)}).Read(b)
 	return b
 }
 
