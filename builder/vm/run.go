@@ -60,6 +60,7 @@ type Node struct {
 
 	opts     Options
 	recorder *Recorder
+	failures int // of this run; touched by the console's goroutine only
 	ca       *pki.Pair
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -78,6 +79,9 @@ type Node struct {
 
 // kubeAPIPort is where the API server of the guest listens.
 const kubeAPIPort = 6443
+
+// failureLimit is how often first boot may fail in one boot before the run gives up.
+const failureLimit = 3
 
 // ReadyTimeout is how long a node may take unless Options say otherwise.
 const ReadyTimeout = 10 * time.Minute
@@ -260,6 +264,10 @@ func (n *Node) line(l Line) {
 			n.settle(nil)
 		}
 	case NodeFailed, CannotStart, Panicked:
+		// The node tries again by itself, and what failed once may have been too early.
+		if n.failures++; e.Kind == NodeFailed && n.failures < failureLimit {
+			return
+		}
 		reason := e.Reason
 		if reason == "" {
 			reason = e.Text

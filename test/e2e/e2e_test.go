@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e boots the real image in a virtual machine and looks at it with real clients. The
+// tests run when IMGBUILD_E2E is 1, as `make test` and `make e2e` set it; IMGBUILD_E2E_LONG=1
+// adds those that boot many times. out/imgbuild and the image must exist.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/imgbuild/imgbuild/builder/tool"
+	"github.com/imgbuild/imgbuild/builder/vm"
+)
+
+// env is what the tests work with, found once.
+type env struct {
+	root, imgbuild, image string
+	qemu                  *tool.Set
+	kubernetes, probe     string
+}
+
+var (
+	envOnce sync.Once
+	shared  env
+	envErr  error
+)
+
+// need returns the environment or skips the test where boot tests are not asked for.
+func need(t *testing.T) env {
+	t.Helper()
+	if os.Getenv("IMGBUILD_E2E") != "1" {
+		t.Skip("boot tests run under make test and make e2e (IMGBUILD_E2E=1)")
+	}
+	envOnce.Do(func() { shared, envErr = findEnv() })
+	if envErr != nil {
+		t.Fatal(envErr)
+	}
+	return shared
+}
+
+func needLong(t *testing.T) env {
+	t.Helper()
+	e := need(t)
+	if os.Getenv("IMGBUILD_E2E_LONG") != "1" {
+		t.Skip("this test boots many times; it runs under make e2e (IMGBUILD_E2E_LONG=1)")
+	}
+	return e
+}
+
+func findEnv() (e env, err error) {
+	_, file, _, _ := runtime.Caller(0)
+	e.root = filepath.Dir(filepath.Dir(filepath.Dir(file)))
+	e.imgbuild = filepath.Join(e.root, "out/imgbuild")
+	if e.image = os.Getenv("IMGBUILD_IMAGE"); e.image == "" {
+		e.image = filepath.Join(e.root, "out/controlplane-amd64.raw")
+	}
+	for _, f := range []string{e.imgbuild, e.image} {
+		if _, err := os.Stat(f); err != nil {
+			return e, fmt.Errorf("%w; run make image first", err)
+		}
+	}
+	qemu, err := e.output("tool", "path", "qemu")
+	if err != nil {
+		return e, err
+	}
+	e.qemu = tool.New(qemu)
+	programs, err := e.output("component", "kubernetes")
+	if err != nil {
+		return e, err
+	}
+	e.kubernetes, _, _ = strings.Cut(programs, "\n")
+	e.probe, err = buildProbe(e.root)
+	return e, err
+}
+
+// output runs imgbuild and returns what it prints.
+func (e env) output(args ...string) (string, error) {
+	cmd := exec.Command(e.imgbuild, append([]string{"--progress", "none"}, args...)...)
+	cmd.Dir = e.root
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", cmd, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// buildProbe compiles the in-guest probe; the go command caches it.
+func buildProbe(root string) (string, error) {
+	dir, err := os.MkdirTemp("", "imgbuild-probe-")
+	if err != nil {
+		return "", err
+	}
+	probe := filepath.Join(dir, "probe")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", probe, "./test/e2e/probe")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", cmd, err, out)
+	}
+	return probe, nil
+}
+
+// probeDir is where the probe lies in the guest.
+const probeDir = "/var/lib/imgbuild-test"
+
+// options describe a machine for tests: as many processors as the host has, up to four.
+func (e env) options(t *testing.T) vm.Options {
+	t.Helper()
+	data, err := os.ReadFile(e.probe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accel := vm.Accel(os.Getenv("IMGBUILD_E2E_ACCEL"))
+	var mu sync.Mutex
+	return vm.Options{
+		Spec:    vm.Spec{Image: e.image, CPUs: min(4, max(2, runtime.NumCPU())), MemoryMiB: vm.DefaultMemoryMiB, DiskSize: 8 << 30, Accel: accel},
+		Files:   []vm.GuestFile{{Path: probeDir + "/probe", Mode: 0o755, Data: data}},
+		Timeout: bootTimeout,
+		Events: func(ev vm.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			if t.Context().Err() == nil {
+				t.Logf("%7.2fs %s", ev.At.Seconds(), ev.Text+string(ev.Kind))
+			}
+		},
+	}
+}
+
+// bootTimeout is generous: the machine that runs the tests may be slow and busy.
+const bootTimeout = 15 * time.Minute
+
+// guest is a running node and the clients to look at it.
+type guest struct {
+	*testing.T
+	env
+	node *vm.Node
+}
+
+// boot starts a machine that ends with the test, and waits until its node is Ready.
+func (e env) boot(t *testing.T, o vm.Options) (*guest, *vm.Result) {
+	t.Helper()
+	g := e.start(t, o)
+	result, err := g.node.WaitReady(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("Ready in %s\n%s", result.Ready.D().Round(10*time.Millisecond), result.Timeline.Table())
+	return g, result
+}
+
+func (e env) start(t *testing.T, o vm.Options) *guest {
+	t.Helper()
+	node, err := vm.Start(t.Context(), e.qemu, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(node.Close)
+	return &guest{T: t, env: e, node: node}
+}
+
+// with returns the guest for a subtest.
+func (g *guest) with(t *testing.T) *guest { return &guest{T: t, env: g.env, node: g.node} }
+
+// try runs the real kubectl on the host.
+func (g *guest) try(stdin string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(g.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, g.kubernetes)
+	cmd.Args = append([]string{"kubectl", "--kubeconfig", g.node.Kubeconfig}, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("kubectl %s: %w\n%s%s", strings.Join(args, " "), err, errs.String(), out.String())
+	}
+	return out.String(), nil
+}
+
+func (g *guest) kubectl(args ...string) string {
+	g.Helper()
+	out, err := g.try("", args...)
+	if err != nil {
+		g.Fatal(err)
+	}
+	return out
+}
+
+// get decodes objects that kubectl prints as JSON.
+func (g *guest) get(into any, args ...string) error {
+	out, err := g.try("", append(append([]string{"get"}, args...), "-o", "json")...)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(out), into)
+}
+
+// eventually repeats check until it returns nil.
+func (g *guest) eventually(what string, limit time.Duration, check func() error) {
+	g.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) || g.Context().Err() != nil {
+			g.Fatalf("%s: not within %s: %v", what, limit, err)
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// probeCommand runs the probe in its pod.
+func (g *guest) probeCommand(args ...string) (string, error) {
+	return g.try("", append([]string{"exec", probePod, "--", "/test/probe"}, args...)...)
+}
+
+func (g *guest) probeJSON(into any, args ...string) {
+	g.Helper()
+	out, err := g.probeCommand(args...)
+	if err == nil {
+		err = json.Unmarshal([]byte(out), into)
+	}
+	if err != nil {
+		g.Fatalf("probe %s: %v", strconv.Quote(strings.Join(args, " ")), err)
+	}
+}
