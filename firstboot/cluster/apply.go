@@ -146,11 +146,14 @@ func (c *Client) Exists(ctx context.Context, obj runtime.Object) (bool, error) {
 	return err == nil, err
 }
 
-// Get returns the object that exists under obj's kind and name.
-func (c *Client) Get(ctx context.Context, obj runtime.Object) (runtime.Object, error) {
+// Get reads the object of obj's kind and name into obj, whose other fields must be empty.
+func (c *Client) Get(ctx context.Context, obj runtime.Object) error {
 	t, err := c.target(obj)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return t.on(t.client.Get()).Name(t.name).Do(ctx).Get()
+	if err := t.on(t.client.Get()).Name(t.name).Do(ctx).Into(obj); err != nil {
+		return fmt.Errorf("reading %s: %w", t, err)
+	}
+	return nil
 }

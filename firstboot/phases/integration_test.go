@@ -15,7 +15,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"reflect"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -25,10 +26,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
 	"github.com/imgbuild/imgbuild/firstboot/addons"
 	"github.com/imgbuild/imgbuild/firstboot/baseimage"
+	"github.com/imgbuild/imgbuild/firstboot/check"
 	"github.com/imgbuild/imgbuild/firstboot/cluster"
 	"github.com/imgbuild/imgbuild/firstboot/containerd/containerdtest"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
@@ -108,8 +111,8 @@ func (m *machine) pod(file string) {
 		return
 	}
 	defer log.Close()
-	runtime.LockOSThread() // Pdeathsig follows the thread that starts the process
-	defer runtime.UnlockOSThread()
+	goruntime.LockOSThread() // Pdeathsig follows the thread that starts the process
+	defer goruntime.UnlockOSThread()
 	for m.ctx.Err() == nil {
 		cmd := exec.CommandContext(m.ctx, program)
 		cmd.Args = argv
@@ -303,6 +306,15 @@ func bootTwice(t *testing.T, ctx context.Context, s *State) {
 		}
 	}
 	compareObjects(t, ctx, s)
+	c, err := s.client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range check.Run(ctx, &check.Env{Root: s.Root, Config: s.Config, First: true, API: c}) {
+		if r.Status == check.Fail {
+			t.Errorf("check %s %s: %v", r.ID, r.Title, r.Problems)
+		}
+	}
 	dumpForReferee(t, ctx, s)
 }
 
@@ -323,9 +335,12 @@ func compareObjects(t *testing.T, ctx context.Context, s *State) {
 		t.Errorf("only %d objects are wanted", len(objs))
 	}
 	for _, o := range objs {
-		got, err := c.Get(ctx, o.Obj)
-		if err != nil {
-			t.Errorf("%s: %v", addons.Key(o.Obj), err)
+		got := reflect.New(reflect.TypeOf(o.Obj).Elem()).Interface().(runtime.Object)
+		meta := got.(metav1.Object)
+		meta.SetNamespace(o.Obj.(metav1.Object).GetNamespace())
+		meta.SetName(o.Obj.(metav1.Object).GetName())
+		if err := c.Get(ctx, got); err != nil {
+			t.Error(err)
 			continue
 		}
 		if diff := missing("", asJSON(t, o.Obj), asJSON(t, got)); diff != "" {
