@@ -90,10 +90,10 @@ func checkComponentConfigs(ctx context.Context, e *Env) error {
 		if name != "kubelet-config" {
 			continue
 		}
-		shared, file := map[string]any{}, map[string]any{}
+		shared := map[string]any{}
 		p.add(yaml.Unmarshal([]byte(cm.Data["kubelet"]), &shared))
-		if file, err = e.yamlFile(kubeadm.KubeletDir + "/config.yaml"); err != nil {
-			p.add(err)
+		file, err := e.yamlFile(kubeadm.KubeletDir + "/config.yaml")
+		if p.add(err); err != nil {
 			continue
 		}
 		equal(&p, "kubelet-config containerRuntimeEndpoint", fmt.Sprint(shared["containerRuntimeEndpoint"]), "")

@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -246,53 +245,4 @@ func (e *ensurer) serviceAccount() (Outcome, error) {
 	}
 	_, err = kubeadm.WriteFiles(e.root, files...)
 	return o, err
-}
-
-// current checks the validity period against now.
-func current(cert *x509.Certificate, now time.Time) error {
-	if now.Before(cert.NotBefore) {
-		return fmt.Errorf("not valid before %s, and it is %s", cert.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
-	}
-	if now.After(cert.NotAfter) {
-		return fmt.Errorf("expired at %s, and it is %s", cert.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
-	}
-	return nil
-}
-
-// Fits says why cert and key cannot serve as spec, or nil.
-func Fits(s Spec, cert *x509.Certificate, key crypto.Signer, ca *x509.Certificate, now time.Time) error {
-	if key == nil {
-		return errors.New("its key is missing")
-	}
-	if !Matches(cert, key) {
-		return errors.New("its key belongs to another certificate")
-	}
-	if err := current(cert, now); err != nil {
-		return err
-	}
-	if err := cert.CheckSignatureFrom(ca); err != nil {
-		return fmt.Errorf("not signed by the authority CN %s", ca.Subject.CommonName)
-	}
-	if cert.Subject.CommonName != s.CommonName || !slices.Equal(cert.Subject.Organization, s.Organization) {
-		return fmt.Errorf("its subject is CN %s O %v instead of CN %s O %v", cert.Subject.CommonName, cert.Subject.Organization, s.CommonName, s.Organization)
-	}
-	if s.Server && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageServerAuth) ||
-		s.Client && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
-		return errors.New("it lacks an extended key usage")
-	}
-	var missing []string
-	for _, d := range s.DNS {
-		if !slices.Contains(cert.DNSNames, d) {
-			missing = append(missing, d)
-		}
-	}
-	for _, a := range s.IPs {
-		if cert.VerifyHostname(a.String()) != nil {
-			missing = append(missing, a.String())
-		}
-	}
-	if len(missing) > 0 {
-		return fmt.Errorf("it does not cover %v", missing)
-	}
-	return nil
 }
