@@ -24,9 +24,9 @@ var own = []string{"name", "extends", "abstract", "description"}
 // validates them. The checkout is needed as a whole because a profile names assets and
 // components. Every problem of the chain is reported at once, in one error of class Config.
 func Load(root fs.FS, name string) (*Profile, error) {
-	chain, problems := readChain(root, name)
+	chain, complete, problems := readChain(root, name)
 	p := &Profile{}
-	if len(problems) == 0 {
+	if complete {
 		doc := chain[len(chain)-1]
 		for _, child := range slices.Backward(chain[:len(chain)-1]) {
 			doc = strict.Merge(doc, child, own...)
@@ -59,24 +59,23 @@ func List(root fs.FS) ([]string, error) {
 }
 
 // readChain returns the documents from the profile to its root. Each is checked for its
-// structure by itself, so that a mistake in a parent is not hidden by its child.
-func readChain(root fs.FS, name string) ([]*strict.Document, []error) {
-	var chain []*strict.Document
-	var problems []error
+// structure by itself, so that a mistake in a parent is not hidden by its child. Complete
+// is false when a link of the chain is missing or cannot be read.
+func readChain(root fs.FS, name string) (chain []*strict.Document, complete bool, problems []error) {
 	var names []string
 	for name != "" {
 		file := path.Join(Dir, name+".yaml")
 		if slices.Contains(names, name) {
 			last := chain[len(chain)-1]
-			return chain, append(problems, last.Problem("extends", "leads back to itself: "+strings.Join(append(names, name), " -> "), ""))
+			return chain, false, append(problems, last.Problem("extends", "leads back to itself: "+strings.Join(append(names, name), " -> "), ""))
 		}
 		data, err := fs.ReadFile(root, file)
 		if err != nil || !fs.ValidPath(file) {
-			return chain, append(problems, missing(root, chain, name, err))
+			return chain, false, append(problems, missing(root, chain, name, err))
 		}
 		doc, err := strict.Parse(file, data)
 		if err != nil {
-			return chain, append(problems, err)
+			return chain, false, append(problems, err)
 		}
 		var p Profile
 		problems = append(problems, doc.Decode(&p)...)
@@ -87,7 +86,7 @@ func readChain(root fs.FS, name string) ([]*strict.Document, []error) {
 		names, chain = append(names, name), append(chain, doc)
 		name = p.Extends
 	}
-	return chain, problems
+	return chain, true, problems
 }
 
 // missing says that there is no profile of a name, at the line that asked for it.

@@ -151,7 +151,8 @@ func parent(path string) string {
 	return path[:max(strings.LastIndexAny(path, ".["), 0)]
 }
 
-// Sort orders problems by file, line and column, and drops repetitions.
+// Sort orders problems by file, line and column, and drops repetitions: those that say the
+// same of the same place, which a document and a merged copy of it both report.
 func Sort(problems []error) []error {
 	slices.SortStableFunc(problems, func(a, b error) int {
 		p, q := &Problem{}, &Problem{}
@@ -165,5 +166,11 @@ func Sort(problems []error) []error {
 		}
 		return p.Column - q.Column
 	})
-	return slices.CompactFunc(problems, func(a, b error) bool { return a.Error() == b.Error() })
+	return slices.CompactFunc(problems, func(a, b error) bool {
+		var p, q *Problem
+		if errors.As(a, &p) && errors.As(b, &q) {
+			return p.File == q.File && p.Line == q.Line && p.Column == q.Column && p.What == q.What
+		}
+		return a.Error() == b.Error()
+	})
 }
