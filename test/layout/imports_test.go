@@ -21,35 +21,40 @@ const module = "github.com/imgbuild/imgbuild/"
 // layers below its own. Prefixes stand for everything under them.
 var layers = [][]string{
 	{"builder/cmd/imgbuild", "firstboot/cmd/firstboot", "test", "scripts"},
-	{"builder/cli"},
+	{"builder/cli", "firstboot/cmd/verbs"},
 	{"builder/build"},
-	{"builder/plan", "builder/run"},
-	{"builder/rootfs", "builder/initrd", "builder/inspect"},
-	{"builder/disk", "builder/vm"},
+	{"builder/plan", "builder/lock/resolve", "builder/initrd", "builder/inspect", "builder/vm"},
+	{"builder/rootfs", "builder/disk", "builder/timeline"},
 	{"builder/seal", "builder/uki"},
-	{"builder/lock"},
 	{"builder/source/deb", "builder/source/gomod", "builder/source/release", "builder/source/file"},
-	{"builder/source/fetch", "builder/tool", "builder/profile"},
+	{"builder/source/fetch", "builder/lock"},
+	{"builder/tool", "builder/profile", "builder/manifest"},
 	{"builder/store"},
 	{"builder/tree"},
-	{"builder/progress", "builder/fault", "builder/timeline"},
+	{"builder/progress", "builder/fault"},
 	{"firstboot/phases"},
-	{"firstboot/cluster", "firstboot/containerd", "firstboot/phase"},
 	{"firstboot/check", "firstboot/status"},
-	{"firstboot/addons", "firstboot/manifests"},
+	{"firstboot/cluster", "firstboot/containerd", "firstboot/phase"},
+	{"firstboot/addons"},
+	{"firstboot/manifests"},
 	{"firstboot/kubeconfig"},
 	{"firstboot/pki"},
-	{"firstboot/baseimage"},
+	{"firstboot/kubeadm", "firstboot/baseimage"},
 	{"firstboot/node"},
 	{"assets"},
 }
 
+// layerOf returns the layer with the longest name that holds pkg.
 func layerOf(pkg string) int {
-	return slices.IndexFunc(layers, func(names []string) bool {
-		return slices.ContainsFunc(names, func(name string) bool {
-			return pkg == name || strings.HasPrefix(pkg, name+"/")
-		})
-	})
+	found, length := -1, 0
+	for layer, names := range layers {
+		for _, name := range names {
+			if (pkg == name || strings.HasPrefix(pkg, name+"/")) && len(name) > length {
+				found, length = layer, len(name)
+			}
+		}
+	}
+	return found
 }
 
 func TestImportsPointDownwards(t *testing.T) {
