@@ -48,6 +48,13 @@ func Arguments(s Spec, root string) []string {
 	if s.Image != "" {
 		args = append(args, diskArguments(s)...)
 	}
+	for i, path := range s.Disks {
+		id := "disk" + strconv.Itoa(i+1)
+		args = append(args,
+			"-blockdev", blockdev(map[string]any{"node-name": id, "driver": "raw", "read-only": true,
+				"file": map[string]any{"driver": "file", "filename": path, "read-only": true}}),
+			"-device", "virtio-blk-pci,drive="+id+",serial=imgbuild"+strconv.Itoa(i+1))
+	}
 	for i, n := range s.NICs {
 		args = append(args, nicArguments(i, n)...)
 	}

@@ -16,7 +16,7 @@ func TestArguments(t *testing.T) {
 	cases := map[string]Spec{
 		"node": {Image: "/out/node.raw", Ignition: "/run/ignition.json", Accel: TCG,
 			NICs: []NIC{{Forwards: []int{6443, 10250}}}},
-		"kvm-4k": {Name: "rack,1", Image: "/out/node.raw", SectorSize: 4096, DiskSize: 32 << 30, Accel: KVM, CPUs: 2, MemoryMiB: 2048,
+		"kvm-4k": {Name: "rack,1", Image: "/out/node.raw", SectorSize: 4096, DiskSize: 32 << 30, Disks: []string{"/out/a.raw", "/out/b.raw"}, Accel: KVM, CPUs: 2, MemoryMiB: 2048,
 			KernelArguments: []string{"debug", "x=1,2"},
 			NICs:            []NIC{{MAC: "52:54:00:00:00:01", Stream: "/run/a,b.sock"}, {}}},
 		"direct": {Kernel: "/k", Initrd: "/i", Append: "console=ttyS0", Accel: TCG, NoReboot: true},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -61,7 +62,12 @@ func boot(ctx context.Context, t *tool.Set, s Spec, h hooks) (*Machine, error) {
 	} else if s.Dir, err = filepath.Abs(s.Dir); err != nil {
 		return nil, err
 	}
-	for _, p := range []*string{&s.Kernel, &s.Initrd, &s.Ignition} {
+	s.Disks = slices.Clone(s.Disks)
+	paths := []*string{&s.Kernel, &s.Initrd, &s.Ignition}
+	for i := range s.Disks {
+		paths = append(paths, &s.Disks[i])
+	}
+	for _, p := range paths {
 		if *p != "" {
 			if *p, err = filepath.Abs(*p); err != nil {
 				return nil, err

@@ -3,8 +3,6 @@
 package vm
 
 import (
-	"bytes"
-	"compress/gzip"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -23,96 +21,6 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/pki"
 )
-
-// GuestFile is a file that Ignition writes in the guest.
-type GuestFile struct {
-	Path string
-	Mode int
-	Data []byte
-}
-
-// documentYAML is the node document of a machine that is a cluster of its own. Its
-// authorities come with it, so that whoever made them can also sign an administrator's
-// certificate.
-const documentYAML = `apiVersion: ` + node.APIVersion + `
-kind: ` + node.Kind + `
-role: control-plane
-node:
-  name: %s
-pki:
-  mode: shared
-`
-
-// SingleNode returns the Ignition config of a single control plane called name, with freshly
-// made authorities and the files of extra. It is secret.
-func SingleNode(name string, now time.Time, extra ...GuestFile) ([]byte, error) {
-	m := maker(now)
-	files := []GuestFile{
-		{Path: "/etc/hostname", Mode: 0o644, Data: []byte(name + "\n")},
-		{Path: node.Path, Mode: 0o600, Data: fmt.Appendf(nil, documentYAML, name)},
-	}
-	for _, spec := range []pki.Spec{
-		{Name: pki.CA, CommonName: "kubernetes", DNS: []string{"kubernetes"}},
-		{Name: pki.FrontProxyCA, CommonName: "front-proxy-ca", DNS: []string{"front-proxy-ca"}},
-		{Name: pki.EtcdCA, CommonName: "etcd-ca", DNS: []string{"etcd-ca"}},
-	} {
-		key, err := m.Key()
-		if err != nil {
-			return nil, err
-		}
-		pair, err := m.Authority(spec, key)
-		if err != nil {
-			return nil, err
-		}
-		text, err := pki.KeyPEM(key)
-		if err != nil {
-			return nil, err
-		}
-		files = append(files,
-			GuestFile{Path: kubeadm.PKIDir + "/" + spec.Name + ".crt", Mode: 0o644, Data: pair.CertPEM()},
-			GuestFile{Path: kubeadm.PKIDir + "/" + spec.Name + ".key", Mode: 0o600, Data: text})
-	}
-	sa, err := m.Key()
-	if err != nil {
-		return nil, err
-	}
-	private, err := pki.KeyPEM(sa)
-	if err != nil {
-		return nil, err
-	}
-	files = append(files, GuestFile{Path: kubeadm.PKIDir + "/sa.key", Mode: 0o600, Data: private})
-	return encodeIgnition(append(files, extra...))
-}
-
-// compressFrom is the size in bytes from which a file is compressed: the guest reads the
-// config byte by byte through a port.
-const compressFrom = 16 << 10
-
-// encodeIgnition writes a config of specification 3.5.0 that holds files only.
-func encodeIgnition(files []GuestFile) ([]byte, error) {
-	cfg := ignition.Config{Ignition: ignition.Ignition{Version: ignition.MaxVersion.String()}}
-	for _, f := range files {
-		contents := ignition.Resource{}
-		data := f.Data
-		if len(data) > compressFrom {
-			var packed bytes.Buffer
-			w := gzip.NewWriter(&packed)
-			_, _ = w.Write(data) // a Buffer does not fail
-			_ = w.Close()
-			data = packed.Bytes()
-			compression := "gzip"
-			contents.Compression = &compression
-		}
-		source := dataurl.EncodeBytes(data)
-		contents.Source = &source
-		overwrite, mode := true, f.Mode
-		cfg.Storage.Files = append(cfg.Storage.Files, ignition.File{
-			Node:          ignition.Node{Path: f.Path, Overwrite: &overwrite},
-			FileEmbedded1: ignition.FileEmbedded1{Mode: &mode, Contents: contents},
-		})
-	}
-	return json.Marshal(cfg)
-}
 
 // ErrNoAuthority reports an Ignition config that does not carry the cluster's authority and
 // its key, so that nobody outside can sign an administrator's certificate.

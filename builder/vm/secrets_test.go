@@ -3,11 +3,14 @@
 package vm
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -28,7 +31,8 @@ import (
 
 // TestSingleNode lets Ignition's own parser and the node document's judge the config.
 func TestSingleNode(t *testing.T) {
-	config, err := SingleNode("cp-7", time.Now(), GuestFile{Path: "/var/lib/x", Mode: 0o755, Data: []byte{0, 1, 2}})
+	large := bytes.Repeat([]byte("0123456789"), compressFrom)
+	config, err := Options{NodeName: "cp-7", Files: []GuestFile{{Path: "/var/lib/x", Mode: 0o755, Data: []byte{0, 1, 2}}, {Path: "/var/lib/y", Data: large}}}.generate(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,6 +55,14 @@ func TestSingleNode(t *testing.T) {
 			}
 			if doc.Role != node.ControlPlane || doc.Node.Name != "cp-7" || doc.PKI.Mode != node.PKIShared {
 				t.Errorf("document: %+v", doc)
+			}
+		case f.Path == "/var/lib/y":
+			r, err := gzip.NewReader(bytes.NewReader(data.Data))
+			if err != nil || *f.Contents.Compression != "gzip" {
+				t.Fatalf("%s: %v", f.Path, err)
+			}
+			if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, large) {
+				t.Errorf("%s: %d bytes, %v", f.Path, len(got), err)
 			}
 		case f.Path == "/var/lib/x" && string(data.Data) != "\x00\x01\x02":
 			t.Errorf("%s: %q", f.Path, data.Data)
@@ -86,7 +98,7 @@ func TestAuthorityErrors(t *testing.T) {
 
 func mustConfig(t *testing.T) []byte {
 	t.Helper()
-	c, err := SingleNode("cp-1", time.Now())
+	c, err := Options{NodeName: "cp-1"}.generate(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,5 +217,26 @@ func TestWatch(t *testing.T) {
 	cancel()
 	if err := newWatcher("127.0.0.1:1", config, since).watch(ctx, nil, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestGuestUnits(t *testing.T) {
+	ca, err := ClusterCA(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := Options{Guest: &Guest{Files: ca, Units: []GuestUnit{{Name: "x.service", Contents: "[Service]\nExecStart=/bin/true\n"}}}}.generate(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, report, err := ignition.Parse(config)
+	if err != nil || report.IsFatal() {
+		t.Fatalf("%v\n%s", err, report)
+	}
+	if u := cfg.Systemd.Units; len(u) != 1 || u[0].Name != "x.service" || !*u[0].Enabled {
+		t.Errorf("units %+v", u)
+	}
+	if _, err := authority(config); err != nil {
+		t.Errorf("the authority is not found again: %v", err)
 	}
 }

@@ -38,6 +38,8 @@ type Spec struct {
 	DiskSize int64
 	// SectorSize is 512 (also for 0) or 4096 bytes.
 	SectorSize int
+	// Disks are more raw disks, attached read-only with serials imgbuild1, imgbuild2 and so on.
+	Disks []string
 	// Kernel, Initrd and Append boot a kernel directly, still through the firmware.
 	Kernel, Initrd, Append string
 	// KernelArguments are added to the command line of an unsigned UKI (SMBIOS type 11,
@@ -130,13 +132,19 @@ func (s Spec) Validate() error {
 	if s.Kernel == "" && (s.Initrd != "" || s.Append != "") {
 		bad("an initrd or a command line without a kernel; use KernelArguments to extend a UKI's")
 	}
-	files := map[string]string{"image": s.Image, "kernel": s.Kernel, "initrd": s.Initrd, "Ignition config": s.Ignition}
-	for _, what := range []string{"image", "kernel", "initrd", "Ignition config"} {
-		if p := files[what]; p != "" {
-			if _, err := os.Stat(p); err != nil {
+	exists := func(what, path string) {
+		if path != "" {
+			if _, err := os.Stat(path); err != nil {
 				bad("%s: %w", what, err)
 			}
 		}
+	}
+	exists("image", s.Image)
+	exists("kernel", s.Kernel)
+	exists("initrd", s.Initrd)
+	exists("Ignition config", s.Ignition)
+	for _, d := range s.Disks {
+		exists("disk", d)
 	}
 	for i, n := range s.NICs {
 		if n.Stream != "" && len(n.Forwards) > 0 {

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/builder/timeline"
+	"github.com/imgbuild/imgbuild/builder/tool"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
+)
+
+// Node is a node image in a running machine.
+type Node struct {
+	Machine *Machine
+	// API is the loopback address of the API server, Kubeconfig an administrator's file.
+	API, Kubeconfig string
+
+	opts     Options
+	recorder *Recorder
+	failures int // of this run; touched by the console's goroutine only
+	ca       *pki.Pair
+	ctx      context.Context
+	cancel   context.CancelFunc
+	watching sync.WaitGroup
+
+	// started is closed when Machine is set or cannot be; console lines may come before.
+	started chan struct{}
+	emitMu  sync.Mutex
+	mu      sync.Mutex
+	outcome chan error // the current boot's: nil when Ready
+	settled bool
+	stop    context.CancelFunc // of the current boot's watcher
+	// nextBoot is closed when the boot after the current one begins.
+	nextBoot chan struct{}
+}
+
+// Start boots an image and returns while it boots. The node ends with ctx.
+func Start(ctx context.Context, t *tool.Set, o Options) (*Node, error) {
+	o = o.withDefaults()
+	own := o.Spec.Dir == ""
+	if own {
+		dir, err := os.MkdirTemp("", "imgbuild-run-")
+		if err != nil {
+			return nil, err
+		}
+		o.Spec.Dir = dir
+	} else if err := os.MkdirAll(o.Spec.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	n := &Node{opts: o, started: make(chan struct{})}
+	n.ctx, n.cancel = context.WithCancel(ctx)
+	err := n.start(t)
+	if n.Machine != nil {
+		n.Machine.ownDir = own
+	}
+	if err != nil {
+		n.Close()
+		if own {
+			_ = os.RemoveAll(o.Spec.Dir)
+		}
+		return nil, err
+	}
+	return n, nil
+}
+
+// start prepares the config, boots, and begins to watch.
+func (n *Node) start(t *tool.Set) error {
+	defer close(n.started)
+	o := &n.opts
+	config, err := n.config()
+	if err != nil {
+		return err
+	}
+	if n.ca, err = authority(config); err != nil && !errors.Is(err, ErrNoAuthority) {
+		return fault.Wrap(fault.Config, err, "correct "+o.Spec.Ignition)
+	}
+	n.recorder = &Recorder{Title: o.Title}
+	n.arm()
+	if n.Machine, err = bootWith(n.ctx, t, o.Spec, hooks{line: n.line, note: n.note, reset: n.rebooted}); err != nil {
+		return err
+	}
+	s := n.Machine.Spec
+	n.recorder.Machine = fmt.Sprintf("QEMU %s, %d CPUs, %d MiB, UEFI", s.Accel, s.CPUs, s.MemoryMiB)
+	if n.API, err = n.Machine.Forward(n.ctx, kubeAPIPort); err != nil {
+		return err
+	}
+	if n.ca != nil {
+		n.Kubeconfig = filepath.Join(s.Dir, "admin.conf")
+		if err := writeKubeconfig(n.Kubeconfig, n.API, n.ca, time.Now()); err != nil {
+			return err
+		}
+	}
+	go func() {
+		<-n.Machine.Exited()
+		err := n.Machine.Err()
+		if err == nil {
+			err = n.Machine.Failure(errors.New("the machine was switched off"))
+		}
+		n.settle(err)
+		n.cancel()
+	}()
+	return n.watch()
+}
+
+// arm prepares for the outcome of one boot.
+func (n *Node) arm() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.outcome, n.settled, n.nextBoot = make(chan error, 1), false, make(chan struct{})
+}
+
+// settle delivers the outcome of the current boot once.
+func (n *Node) settle(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.settled {
+		n.settled = true
+		n.outcome <- err
+	}
+}
+
+// watch asks the API until the node is Ready.
+func (n *Node) watch() error {
+	if n.ca == nil {
+		return nil // the console alone decides
+	}
+	config, err := clientTLS(n.ca, time.Now())
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(n.ctx)
+	n.mu.Lock()
+	n.stop = stop
+	n.mu.Unlock()
+	w := newWatcher(n.API, config, n.Machine.console.began())
+	n.watching.Go(func() {
+		defer stop()
+		_ = w.watch(ctx, // ends early only when the boot does
+			func() { n.observe(APIAnswered) },
+			func() { n.observe(ReadySeen); n.settle(nil) })
+	})
+	return nil
+}
+
+func (n *Node) observe(kind Kind) {
+	e := Event{At: n.Machine.since(), Kind: kind, Uptime: -1}
+	n.recorder.Event(e)
+	n.emit(e)
+}
+
+func (n *Node) note(text string) { n.emit(Event{Kind: Noted, Text: text, Uptime: -1}) }
+
+func (n *Node) emit(e Event) {
+	if n.opts.Events != nil {
+		n.emitMu.Lock()
+		defer n.emitMu.Unlock()
+		n.opts.Events(e)
+	}
+}
+
+// line handles one console line.
+func (n *Node) line(l Line) {
+	if n.opts.Lines != nil {
+		n.opts.Lines(l)
+	}
+	e, ok := n.recorder.Line(l)
+	if !ok {
+		return
+	}
+	n.emit(e)
+	switch e.Kind {
+	case NodeReady:
+		if n.ca == nil {
+			n.recorder.Event(Event{At: e.At, Kind: ReadySeen, Uptime: -1})
+			n.settle(nil)
+		}
+	case NodeFailed, CannotStart, Panicked:
+		// The node tries again by itself, and what failed once may have been too early.
+		if n.failures++; e.Kind == NodeFailed && n.failures < failureLimit {
+			return
+		}
+		reason := e.Reason
+		if reason == "" {
+			reason = e.Text
+		}
+		// A moment later, so that the lines that explain it are in the error.
+		go func() {
+			select {
+			case <-time.After(2 * time.Second):
+			case <-n.ctx.Done():
+			}
+			if <-n.started; n.Machine == nil {
+				return
+			}
+			n.settle(n.Machine.Failure(fmt.Errorf("the node did not start: %s", reason)))
+		}()
+	}
+}
+
+// WaitReady returns when the node is Ready, failed, or took too long.
+func (n *Node) WaitReady(ctx context.Context) (*Result, error) {
+	n.mu.Lock()
+	outcome := n.outcome
+	n.mu.Unlock()
+	limit := time.NewTimer(n.opts.Timeout)
+	defer limit.Stop()
+	select {
+	case err := <-outcome:
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			return nil, err
+		}
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-limit.C:
+		return nil, n.Machine.Failure(fmt.Errorf("the node was not Ready after %s", n.opts.Timeout))
+	}
+	line := n.recorder.Timeline()
+	return &Result{Ready: line.Ready, Kubeconfig: n.Kubeconfig, API: n.API, Accel: n.Machine.Spec.Accel, PID: n.Machine.PID(),
+		Console: filepath.Join(n.Machine.Spec.Dir, ConsoleFile), Timeline: line}, nil
+}
+
+// Timeline is what is known of the current boot so far.
+func (n *Node) Timeline() *timeline.Timeline { return n.recorder.Timeline() }
+
+// Reset presses the reset button and returns when the machine was reset. WaitReady and the
+// time line then speak of the new boot.
+func (n *Node) Reset(ctx context.Context) error {
+	return n.Reboot(ctx, func() error { return n.Machine.Reset(ctx) })
+}
+
+// Reboot calls trigger, which makes the guest restart, and returns when it has begun to.
+func (n *Node) Reboot(ctx context.Context, trigger func() error) error {
+	n.mu.Lock()
+	next := n.nextBoot
+	n.mu.Unlock()
+	if err := trigger(); err != nil {
+		return err
+	}
+	select {
+	case <-next:
+		return nil
+	case <-n.Machine.Exited():
+		return n.Machine.Failure(errors.New("the machine ended instead of restarting"))
+	case <-ctx.Done():
+		return n.Machine.Failure(fmt.Errorf("the machine did not restart: %w", ctx.Err()))
+	}
+}
+
+// rebooted begins a new boot: earlier observations are forgotten.
+func (n *Node) rebooted() {
+	if <-n.started; n.Machine == nil {
+		return // it did not come to be
+	}
+	n.mu.Lock()
+	stop, begun := n.stop, n.nextBoot
+	n.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+	n.watching.Wait()
+	n.recorder.Reset()
+	n.arm()
+	if err := n.watch(); err != nil {
+		n.settle(err)
+	}
+	close(begun)
+}
+
+// Close ends the machine and waits until it has.
+func (n *Node) Close() {
+	n.cancel()
+	if n.Machine != nil {
+		n.Machine.Stop()
+	}
+	n.watching.Wait()
+}
+
