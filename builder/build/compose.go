@@ -47,7 +47,7 @@ func (w *work) writeInitrd(ctx context.Context, scratch, out string) error {
 		if err != nil {
 			return err
 		}
-		set, err := w.lock.Set("initrd/" + w.profile.Name)
+		set, err := w.lock.Set(lock.InitrdSet(w.profile.Name))
 		if err != nil {
 			return err
 		}
@@ -73,7 +73,7 @@ func (w *work) writeInitrd(ctx context.Context, scratch, out string) error {
 }
 
 func composeRoot(_ context.Context, w *work, _ *plan.Step) error {
-	set, err := w.lock.Set("root/" + w.profile.Name)
+	set, err := w.lock.Set(lock.RootSet(w.profile.Name))
 	if err != nil {
 		return err
 	}

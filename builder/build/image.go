@@ -8,9 +8,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/builder/disk"
+	"github.com/imgbuild/imgbuild/builder/lock"
 	"github.com/imgbuild/imgbuild/builder/plan"
 	"github.com/imgbuild/imgbuild/builder/profile"
 	"github.com/imgbuild/imgbuild/builder/rootfs"
@@ -94,12 +96,16 @@ type bootFiles struct {
 }
 
 func (w *work) bootFiles(stub, loader string) (b bootFiles, err error) {
-	set, err := w.lock.Set("root/" + w.profile.Name)
+	root, err := w.lock.Set(lock.RootSet(w.profile.Name))
+	if err != nil {
+		return b, err
+	}
+	ramdisk, err := w.lock.Set(lock.InitrdSet(w.profile.Name))
 	if err != nil {
 		return b, err
 	}
 	t := tree.New()
-	for _, p := range set {
+	for _, p := range slices.Concat(root, ramdisk) {
 		if p.Name == "systemd-boot-efi" || plan.IsKernel(p.Name) {
 			if err := w.unpacked[p.SHA256].AddTo(t); err != nil {
 				return b, err
@@ -119,7 +125,7 @@ func (w *work) bootFiles(stub, loader string) (b bootFiles, err error) {
 	} {
 		n := t.Lookup(f.path)
 		if n == nil {
-			return b, fmt.Errorf("no package of root/%s ships %s", w.profile.Name, f.path)
+			return b, fmt.Errorf("no package of profile %s ships %s", w.profile.Name, f.path)
 		}
 		if *f.to, err = n.Content.ReadAll(); err != nil {
 			return b, fmt.Errorf("%s: %w", path.Base(f.path), err)
