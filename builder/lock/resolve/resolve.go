@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ProtonMail/go-crypto/openpgp"
+
 	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/lock"
 	"github.com/imgbuild/imgbuild/builder/profile"
@@ -37,8 +39,10 @@ type Options struct {
 	// Releases are official artefacts to pin beside them.
 	Releases []lock.Release
 	// Now is the time that signatures are checked at.
-	Now   time.Time
-	Fetch fetch.Options
+	Now time.Time
+	// Keyring holds the trusted keys; nil means those of Debian, which are embedded.
+	Keyring openpgp.EntityList
+	Fetch   fetch.Options
 }
 
 // Path returns the lock file that o is about.
@@ -140,7 +144,7 @@ func loadIndex(ctx context.Context, o Options, profiles []*profile.Profile) (*de
 	if err != nil {
 		return nil, err
 	}
-	return deb.LoadIndex(ctx, deb.IndexOptions{Store: o.Store, Mirrors: mirrors, Architecture: o.Architecture, Suite: suite, Now: o.Now, Fetch: o.Fetch})
+	return deb.LoadIndex(ctx, deb.IndexOptions{Store: o.Store, Mirrors: mirrors, Architecture: o.Architecture, Suite: suite, Now: o.Now, Keyring: o.Keyring, Fetch: o.Fetch})
 }
 
 // wants lists every set of a lock.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ProtonMail/go-crypto/openpgp"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
@@ -34,6 +35,8 @@ type IndexOptions struct {
 	Suite string
 	// Now is the time that signatures are checked at.
 	Now time.Time
+	// Keyring holds the trusted keys; nil means those of Debian, which are embedded.
+	Keyring openpgp.EntityList
 	// Fetch tunes the downloads and receives their progress.
 	Fetch fetch.Options
 }
@@ -96,9 +99,12 @@ func loadSuite(ctx context.Context, o IndexOptions, ref suiteRef) (lock.Archive,
 // fetchInRelease tries each mirror until one serves a Release file that verifies. The
 // errors of all are reported when none does.
 func fetchInRelease(ctx context.Context, o IndexOptions, ref suiteRef) (*Release, []byte, error) {
-	ring, err := Keyring()
-	if err != nil {
-		return nil, nil, err
+	ring := o.Keyring
+	if ring == nil {
+		var err error
+		if ring, err = Keyring(); err != nil {
+			return nil, nil, err
+		}
 	}
 	urls, err := o.Mirrors.URLs(ref.archive, "dists/"+ref.suite+"/InRelease")
 	if err != nil {
