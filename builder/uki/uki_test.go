@@ -6,7 +6,10 @@ import (
 	"bytes"
 	"debug/pe"
 	"errors"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -104,6 +107,24 @@ func TestAssemble(t *testing.T) {
 		}
 		if text, err := im.Text(".cmdline"); err != nil || text != s.CommandLine {
 			t.Errorf("command line %q: %v", text, err)
+		}
+	}
+}
+
+func TestObjdumpAgrees(t *testing.T) {
+	s := spec(ukitest.Stub("amd64"), ukitest.Stub("amd64"))
+	out, err := uki.Assemble(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "node.efi")
+	if err := os.WriteFile(path, out, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dump := strings.Join(strings.Fields(referee.Must(t, "objdump", "-h", path)), " ")
+	for name, size := range map[string]int{".osrel": len(s.OSRelease), ".cmdline": len(s.CommandLine), ".uname": len(s.Uname), ".initrd": len(s.Initrd), ".linux": len(s.Linux)} {
+		if want := fmt.Sprintf("%s %08x", name, size); !strings.Contains(dump, want) {
+			t.Errorf("no %q in: %s", want, dump)
 		}
 	}
 }
