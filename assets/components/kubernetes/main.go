@@ -26,6 +26,8 @@ import (
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+
+	_ "github.com/imgbuild/imgbuild/assets/components/kubernetes/english"
 )
 
 // programs maps a name to what runs under it and returns the exit status.
