@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -66,7 +67,30 @@ func Update(ctx context.Context, o Options) (old, new *lock.Lock, diff lock.Diff
 	if new, err = Resolve(ctx, o); err != nil {
 		return old, nil, nil, err
 	}
+	if err := notOlder(old, new); err != nil {
+		return old, nil, nil, err
+	}
 	return old, new, lock.Compare(old, new), nil
+}
+
+// notOlder refuses a mirror that serves an archive as it was before the old lock was made.
+// Its signatures are good, but following it would bring back fixed vulnerabilities; the
+// main suite has no date of expiry that would tell.
+func notOlder(old, new *lock.Lock) error {
+	if old == nil {
+		return nil
+	}
+	var problems []error
+	for _, a := range new.Archives {
+		for _, b := range old.Archives {
+			now, err := deb.ParseDate(a.Date)
+			before, errOld := deb.ParseDate(b.Date)
+			if a.Name == b.Name && a.Suite == b.Suite && err == nil && errOld == nil && now.Before(before) {
+				problems = append(problems, fmt.Errorf("%s %s: the mirror serves it as of %s, the lock was made from %s", a.Name, a.Suite, a.Date, b.Date))
+			}
+		}
+	}
+	return fault.Wrap(fault.Digest, errors.Join(problems...), "use a current mirror with --mirror; to go back on purpose, remove the lock first")
 }
 
 // Resolve makes a lock from the profiles, tools and components of a checkout.

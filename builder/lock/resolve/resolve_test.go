@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/lock"
@@ -111,6 +112,18 @@ func TestUpdate(t *testing.T) {
 	text, err := os.ReadFile(o.Path())
 	if err != nil || strings.Contains(string(text), root) || strings.Contains(string(text), "file:") {
 		t.Errorf("the lock names a mirror, %v:\n%s", err, text)
+	}
+	stale := *first
+	stale.Archives = slices.Clone(first.Archives)
+	stale.Archives[0].Date = o.Now.AddDate(0, 0, 1).UTC().Format(time.RFC1123)
+	if err := stale.Save(o.Path()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := Update(t.Context(), o); fault.ClassOf(err) != fault.Digest || !strings.Contains(err.Error(), "debian trixie: the mirror serves it as of") {
+		t.Errorf("an archive older than the lock: %v", err)
+	}
+	if err := first.Save(o.Path()); err != nil {
+		t.Fatal(err)
 	}
 	newer := options(t, root, archive(t, "257-2"))
 	old, _, diff, err = Update(t.Context(), newer)

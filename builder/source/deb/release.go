@@ -113,11 +113,11 @@ func parseRelease(name, text string) (*Release, error) {
 	}
 	rel := &Release{Suite: p.Get("Suite"), Codename: p.Get("Codename"), DateText: p.Get("Date"), ByHash: p.Get("Acquire-By-Hash") == "yes"}
 	var problems []error
-	if rel.Date, err = parseDate(rel.DateText); err != nil {
+	if rel.Date, err = ParseDate(rel.DateText); err != nil {
 		problems = append(problems, fmt.Errorf("%s: Date %q: %w", name, rel.DateText, err))
 	}
 	if v := p.Get("Valid-Until"); v != "" {
-		if rel.ValidUntil, err = parseDate(v); err != nil {
+		if rel.ValidUntil, err = ParseDate(v); err != nil {
 			problems = append(problems, fmt.Errorf("%s: Valid-Until %q: %w", name, v, err))
 		}
 	}
@@ -141,8 +141,8 @@ func parseRelease(name, text string) (*Release, error) {
 	return rel, errors.Join(problems...)
 }
 
-// parseDate reads the format of Debian's Date fields, RFC 1123 with "UTC" or "GMT".
-func parseDate(s string) (time.Time, error) {
+// ParseDate reads the format of Debian's Date fields, RFC 1123 with "UTC" or "GMT".
+func ParseDate(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC1123, s)
 	if err != nil {
 		if t, err = time.Parse("Mon, _2 Jan 2006 15:04:05 MST", s); err != nil {
