@@ -115,14 +115,14 @@ func parseCandidate(p Paragraph) (*Candidate, error) {
 	}
 	n, err := strconv.ParseInt(size, 10, 64)
 	if err != nil || n <= 0 {
-		return nil, fmt.Errorf("Size %q is not a positive number of bytes", size)
+		return nil, fmt.Errorf("size %q is not a positive number of bytes", size)
 	}
 	c.Size = n
 	if !validSHA256(c.SHA256) || strings.ToLower(c.SHA256) != c.SHA256 {
-		return nil, fmt.Errorf("SHA256 %q is not a SHA-256 in lower-case hexadecimal", clip(c.SHA256))
+		return nil, fmt.Errorf("digest %q is not a SHA-256 in lower-case hexadecimal", clip(c.SHA256))
 	}
 	if c.Path != path.Clean(c.Path) || !strings.HasPrefix(c.Path, "pool/") || !strings.HasSuffix(c.Path, ".deb") {
-		return nil, fmt.Errorf("Filename %q is not the path of a .deb below pool/", clip(c.Path))
+		return nil, fmt.Errorf("file name %q is not the path of a .deb below pool/", clip(c.Path))
 	}
 	c.Source = sourceOf(c)
 	return c, nil

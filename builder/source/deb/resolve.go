@@ -117,11 +117,11 @@ func (r *resolution) visit(c *Candidate) {
 func dependencies(c *Candidate) ([]Alternatives, error) {
 	pre, err := ParseRelations(c.preDepends)
 	if err != nil {
-		return nil, fmt.Errorf("Pre-Depends: %w", err)
+		return nil, fmt.Errorf("field Pre-Depends: %w", err)
 	}
 	deps, err := ParseRelations(c.depends)
 	if err != nil {
-		return nil, fmt.Errorf("Depends: %w", err)
+		return nil, fmt.Errorf("field Depends: %w", err)
 	}
 	return append(pre, deps...), nil
 }
