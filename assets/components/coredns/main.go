@@ -6,6 +6,9 @@
 package main
 
 import (
+	"slices"
+
+	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/coremain"
 
@@ -53,22 +56,12 @@ import (
 )
 
 // The order in which plugins see a query is the server's own and not that of the imports:
-// dnsserver.Directives lists every plugin upstream knows, and the ones that are not linked
-// are taken out here, so that a Corefile naming one is refused as an unknown directive.
+// dnsserver.Directives lists every plugin upstream knows. Those that are not linked are
+// taken out, so that a Corefile naming one is refused as an unknown directive.
 func main() {
-	linked := dnsserver.Directives[:0]
-	for _, name := range dnsserver.Directives {
-		if !leftOut[name] {
-			linked = append(linked, name)
-		}
-	}
-	dnsserver.Directives = linked
+	linked := caddy.ListPlugins()["others"]
+	dnsserver.Directives = slices.DeleteFunc(dnsserver.Directives, func(name string) bool {
+		return !slices.Contains(linked, "dns."+name) && !slices.Contains(linked, name)
+	})
 	coremain.Run()
-}
-
-var leftOut = map[string]bool{
-	"azure": true, "clouddns": true, "dnssec": true, "dnstap": true, "erratic": true,
-	"etcd": true, "geoip": true, "grpc": true, "grpc_server": true, "https": true,
-	"https3": true, "nomad": true, "proxyproto": true, "quic": true, "route53": true,
-	"sign": true, "trace": true, "tsig": true,
 }
