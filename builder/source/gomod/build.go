@@ -80,7 +80,7 @@ func (b *build) program(ctx context.Context, prog Program) (Output, error) {
 	env := b.target(b.o.Arch)
 	tags := strings.Join(slices.Concat(b.c.Tags, prog.Tags), ",")
 	list, err := command{
-		argv: []string{b.Path, "list", "-deps", "-mod=readonly", "-tags=" + tags, "-f={{.ImportPath}}", prog.Package},
+		argv: []string{b.Path, "list", "-deps", "-mod=readonly", "-buildvcs=false", "-tags=" + tags, "-f={{.ImportPath}}", prog.Package},
 		dir:  b.dir, env: env, line: b.downloading,
 	}.run(ctx)
 	if err != nil {
