@@ -154,8 +154,10 @@ func (d Duration) D() time.Duration { return time.Duration(d) }
 
 // Node is the document.
 type Node struct {
+	// APIVersion is "imgbuild.io/v1alpha1".
 	APIVersion string `yaml:"apiVersion"`
-	Kind       string `yaml:"kind"`
+	// Kind is "Node".
+	Kind string `yaml:"kind"`
 
 	Role    Role    `yaml:"role"`
 	Cluster Cluster `yaml:"cluster"`
@@ -193,14 +195,19 @@ type Cluster struct {
 
 // Networking holds the cluster's address ranges in CIDR notation.
 type Networking struct {
-	PodSubnet     string `yaml:"podSubnet,omitempty"`
+	// PodSubnet is divided among the nodes, a /24 each.
+	PodSubnet string `yaml:"podSubnet,omitempty"`
+	// ServiceSubnet holds the addresses of services; its first is the API's.
 	ServiceSubnet string `yaml:"serviceSubnet,omitempty"`
-	DNSDomain     string `yaml:"dnsDomain,omitempty"`
+	// DNSDomain is the domain of services and pods.
+	DNSDomain string `yaml:"dnsDomain,omitempty"`
 }
 
 // Peer is another control plane (or this one) by node name and IP address.
 type Peer struct {
-	Name    string `yaml:"name"`
+	// Name is the node name.
+	Name string `yaml:"name"`
+	// Address is the IP the node advertises.
 	Address string `yaml:"address"`
 }
 
@@ -210,7 +217,8 @@ type Machine struct {
 	Name string `yaml:"name,omitempty"`
 	// Address is the IP the node advertises. Empty takes the first global address of
 	// Interface, or of the interface of the default route.
-	Address   string `yaml:"address,omitempty"`
+	Address string `yaml:"address,omitempty"`
+	// Interface is where the address is looked for.
 	Interface string `yaml:"interface,omitempty"`
 	// Labels are added to those of the role.
 	Labels map[string]string `yaml:"labels,omitempty"`
@@ -220,8 +228,11 @@ type Machine struct {
 
 // Taint is a node taint. Effect is NoSchedule, PreferNoSchedule or NoExecute.
 type Taint struct {
-	Key    string `yaml:"key"`
-	Value  string `yaml:"value,omitempty"`
+	// Key is [prefix/]name, as in a label.
+	Key string `yaml:"key"`
+	// Value may be empty.
+	Value string `yaml:"value,omitempty"`
+	// Effect is NoSchedule, PreferNoSchedule or NoExecute.
 	Effect string `yaml:"effect"`
 }
 
@@ -229,9 +240,10 @@ type Taint struct {
 type PKI struct {
 	Mode      PKIMode   `yaml:"mode,omitempty"`
 	Algorithm Algorithm `yaml:"algorithm,omitempty"`
-	// CAValidity and Validity are how long authorities and leaves last.
+	// CAValidity is how long authorities last.
 	CAValidity Duration `yaml:"caValidity,omitempty"`
-	Validity   Duration `yaml:"validity,omitempty"`
+	// Validity is how long leaves last, at most as long as the authorities.
+	Validity Duration `yaml:"validity,omitempty"`
 	// Initiator is the node that makes the authorities in mode generate when there are
 	// several control planes; the others join it.
 	Initiator string `yaml:"initiator,omitempty"`
@@ -241,7 +253,9 @@ type PKI struct {
 
 // BootstrapToken is one token, "[a-z0-9]{6}.[a-z0-9]{16}".
 type BootstrapToken struct {
-	Token       Secret `yaml:"token"`
+	// Token is id and secret, with a dot between them.
+	Token Secret `yaml:"token"`
+	// Description says what the token is for.
 	Description string `yaml:"description,omitempty"`
 	// TTL counts from first boot; default 24h. "0s" in the document never expires.
 	TTL *Duration `yaml:"ttl,omitempty"`
@@ -259,27 +273,38 @@ type APIServer struct {
 	// Port is the secure port of the local API server; default 6443.
 	Port int32 `yaml:"port,omitempty"`
 	// CertSANs are extra names and addresses for its certificate.
-	CertSANs  []string          `yaml:"certSANs,omitempty"`
+	CertSANs []string `yaml:"certSANs,omitempty"`
+	// ExtraArgs are flags by name, without dashes; they replace those of the same name.
 	ExtraArgs map[string]string `yaml:"extraArgs,omitempty"`
 }
 
 // Etcd adjusts the local etcd member. Zero durations leave etcd's own default.
 type Etcd struct {
-	HeartbeatInterval Duration          `yaml:"heartbeatInterval,omitempty"`
-	ElectionTimeout   Duration          `yaml:"electionTimeout,omitempty"`
-	ServerCertSANs    []string          `yaml:"serverCertSANs,omitempty"`
-	PeerCertSANs      []string          `yaml:"peerCertSANs,omitempty"`
-	ExtraArgs         map[string]string `yaml:"extraArgs,omitempty"`
+	// HeartbeatInterval is how often the leader says that it lives, 1ms to 10s.
+	HeartbeatInterval Duration `yaml:"heartbeatInterval,omitempty"`
+	// ElectionTimeout is at least five heartbeats.
+	ElectionTimeout Duration `yaml:"electionTimeout,omitempty"`
+	// ServerCertSANs are extra names and addresses for the certificate clients see.
+	ServerCertSANs []string `yaml:"serverCertSANs,omitempty"`
+	// PeerCertSANs are extra names and addresses for the certificate other members see.
+	PeerCertSANs []string `yaml:"peerCertSANs,omitempty"`
+	// ExtraArgs are flags by name, without dashes; they replace those of the same name.
+	ExtraArgs map[string]string `yaml:"extraArgs,omitempty"`
 }
 
 // Kubelet adjusts the kubelet; every field is optional. SystemReserved, KubeReserved,
 // EvictionHard and EvictionSoft map a resource or signal to a quantity or percentage.
 type Kubelet struct {
-	MaxPods        int32             `yaml:"maxPods,omitempty"`
+	// MaxPods is how many pods the node takes; 0 leaves the kubelet's default.
+	MaxPods int32 `yaml:"maxPods,omitempty"`
+	// SystemReserved is kept for the host's services.
 	SystemReserved map[string]string `yaml:"systemReserved,omitempty"`
-	KubeReserved   map[string]string `yaml:"kubeReserved,omitempty"`
-	EvictionHard   map[string]string `yaml:"evictionHard,omitempty"`
-	EvictionSoft   map[string]string `yaml:"evictionSoft,omitempty"`
+	// KubeReserved is kept for the kubelet and the container runtime.
+	KubeReserved map[string]string `yaml:"kubeReserved,omitempty"`
+	// EvictionHard are thresholds at which pods are evicted at once.
+	EvictionHard map[string]string `yaml:"evictionHard,omitempty"`
+	// EvictionSoft are thresholds that may be crossed for a grace period.
+	EvictionSoft map[string]string `yaml:"evictionSoft,omitempty"`
 	// ResolvConf is the resolver file handed to pods; empty takes what the host uses.
 	ResolvConf string `yaml:"resolvConf,omitempty"`
 }
@@ -317,10 +342,12 @@ func (d Delivery) For(component string) DeliveryMode {
 type VIP struct {
 	Provider VIPProvider `yaml:"provider,omitempty"`
 	// Address is an IP without prefix length.
-	Address   string `yaml:"address,omitempty"`
+	Address string `yaml:"address,omitempty"`
+	// Interface carries the address; empty takes that of the node address.
 	Interface string `yaml:"interface,omitempty"`
-	// RouterID is the VRRP router id (1-255) and Priority this machine's (1-254).
+	// RouterID is the VRRP router id, 1-255.
 	RouterID int `yaml:"routerID,omitempty"`
+	// Priority is this machine's in the election, 1-254; the highest owns the address.
 	Priority int `yaml:"priority,omitempty"`
 	// Password authenticates VRRP adverts where the provider supports it.
 	Password Secret `yaml:"password,omitempty"`
@@ -332,12 +359,18 @@ type VIP struct {
 
 // Timeouts bound the waits. They carry kubeadm's names where kubeadm has one.
 type Timeouts struct {
+	// ControlPlaneComponentHealthCheck bounds the wait for healthy components.
 	ControlPlaneComponentHealthCheck Duration `yaml:"controlPlaneComponentHealthCheck,omitempty"`
-	KubeletHealthCheck               Duration `yaml:"kubeletHealthCheck,omitempty"`
-	KubernetesAPICall                Duration `yaml:"kubernetesAPICall,omitempty"`
-	EtcdAPICall                      Duration `yaml:"etcdAPICall,omitempty"`
-	Discovery                        Duration `yaml:"discovery,omitempty"`
-	TLSBootstrap                     Duration `yaml:"tlsBootstrap,omitempty"`
+	// KubeletHealthCheck bounds the wait for a healthy kubelet.
+	KubeletHealthCheck Duration `yaml:"kubeletHealthCheck,omitempty"`
+	// KubernetesAPICall bounds the wait for the API and for writes to it.
+	KubernetesAPICall Duration `yaml:"kubernetesAPICall,omitempty"`
+	// EtcdAPICall bounds calls to etcd while a member is added.
+	EtcdAPICall Duration `yaml:"etcdAPICall,omitempty"`
+	// Discovery bounds the search for a running cluster.
+	Discovery Duration `yaml:"discovery,omitempty"`
+	// TLSBootstrap bounds the wait for the kubelet's first certificate.
+	TLSBootstrap Duration `yaml:"tlsBootstrap,omitempty"`
 	// NodeReady bounds the wait from kubelet start to a Ready node.
 	NodeReady Duration `yaml:"nodeReady,omitempty"`
 }

@@ -52,10 +52,14 @@ const (
 
 // Status is the content of the status file.
 type Status struct {
-	Version int    `json:"version"`
-	Node    string `json:"node"`
-	Role    string `json:"role"`
-	State   State  `json:"state"`
+	// Version is that of the format, 1.
+	Version int `json:"version"`
+	// Node is the node name.
+	Node string `json:"node"`
+	// Role is that of the node document.
+	Role string `json:"role"`
+	// State is where the run stands: running, ready or failed.
+	State State `json:"state"`
 	// Boot is the kernel's boot id.
 	Boot string `json:"boot"`
 	// BootTime is the wall clock at kernel start as seen when the file was written; all
@@ -63,26 +67,34 @@ type Status struct {
 	BootTime time.Time `json:"bootTime"`
 	// Image is IMAGE_ID and IMAGE_VERSION of the running image.
 	Image string `json:"image,omitempty"`
-	// Started and Ended bound the run; Ended is 0 while it lasts.
+	// Started is when the run began.
 	Started float64 `json:"started"`
-	Ended   float64 `json:"ended,omitempty"`
+	// Ended is when it ended, 0 while it lasts.
+	Ended float64 `json:"ended,omitempty"`
 	// Error is the reason of a failed run.
-	Error  string  `json:"error,omitempty"`
+	Error string `json:"error,omitempty"`
+	// Phases are in the order of the plan.
 	Phases []Phase `json:"phases"`
-	Marks  []Mark  `json:"marks,omitempty"`
+	// Marks are in the order they were seen.
+	Marks []Mark `json:"marks,omitempty"`
 }
 
 // Phase is one phase's part of the status.
 type Phase struct {
-	Name  string   `json:"name"`
+	// Name is the phase's name in the plan.
+	Name string `json:"name"`
+	// Needs names the phases it waits for.
 	Needs []string `json:"needs,omitempty"`
-	// State is "waiting" or a phase.State.
+	// State is where the phase stands; waiting means that its needs are not done.
 	State phase.State `json:"state"`
-	// Started is in seconds since kernel start, Took in seconds.
-	Started  float64 `json:"started,omitempty"`
-	Took     float64 `json:"took,omitempty"`
-	Attempts int     `json:"attempts,omitempty"`
-	Error    string  `json:"error,omitempty"`
+	// Started is in seconds since kernel start.
+	Started float64 `json:"started,omitempty"`
+	// Took is in seconds.
+	Took float64 `json:"took,omitempty"`
+	// Attempts counts the tries so far.
+	Attempts int `json:"attempts,omitempty"`
+	// Error is why the last try failed.
+	Error string `json:"error,omitempty"`
 }
 
 // Waiting is the state of a phase whose needs are not done.
@@ -90,21 +102,30 @@ const Waiting phase.State = "waiting"
 
 // Mark is a moment of the time line that is not the end of a phase.
 type Mark struct {
-	Name string  `json:"name"`
-	At   float64 `json:"at"`
+	// Name is lower case, digits and dashes.
+	Name string `json:"name"`
+	// At is in seconds since kernel start.
+	At float64 `json:"at"`
 }
 
 // Event is what the callback URL receives: a JSON object per transition.
 type Event struct {
-	Version int     `json:"version"`
-	Node    string  `json:"node"`
-	Role    string  `json:"role"`
-	Boot    string  `json:"boot"`
-	At      float64 `json:"at"` // seconds since kernel start
+	// Version is that of the format, 1.
+	Version int `json:"version"`
+	// Node is the node name.
+	Node string `json:"node"`
+	// Role is that of the node document.
+	Role string `json:"role"`
+	// Boot is the kernel's boot id.
+	Boot string `json:"boot"`
+	// At is in seconds since kernel start.
+	At float64 `json:"at"`
 	// Phase is the phase that changed, absent when the run as a whole did.
 	Phase *Phase `json:"phase,omitempty"`
-	State State  `json:"state"`
-	// Error and Log are set when the run failed: the reason and the last log lines.
-	Error string   `json:"error,omitempty"`
-	Log   []string `json:"log,omitempty"`
+	// State is where the run as a whole stands.
+	State State `json:"state"`
+	// Error is the reason of a failed run.
+	Error string `json:"error,omitempty"`
+	// Log holds the last log lines of a failed run.
+	Log []string `json:"log,omitempty"`
 }

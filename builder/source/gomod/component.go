@@ -24,7 +24,8 @@ const FileName = "component.yaml"
 // Component is one decoded component.yaml.
 type Component struct {
 	// Name is the component's name and that of its directory.
-	Name        string `yaml:"name"`
+	Name string `yaml:"name"`
+	// Description says in a few words what the component is.
 	Description string `yaml:"description"`
 	// Module is what the component is built from and what its version means.
 	Module Module `yaml:"module"`
@@ -51,6 +52,7 @@ type Component struct {
 
 // Module names an upstream module.
 type Module struct {
+	// Path is the module's path.
 	Path string `yaml:"path"`
 	// Version is the exact version that the component's go.mod must require.
 	Version string `yaml:"version,omitempty"`
