@@ -74,7 +74,7 @@ func section(b *strings.Builder, name string, doc *ast.CommentGroup, s *ast.Stru
 		} else {
 			key += "`"
 		}
-		fmt.Fprintf(b, "| `%s | %s | %s |\n", key, typeText(f.Type), strings.ReplaceAll(text, "|", "\\|"))
+		fmt.Fprintf(b, "| `%s | %s | %s |\n", key, typeText(f.Type), strings.NewReplacer("|", "\\|", "<", "&lt;").Replace(text))
 	}
 	b.WriteString("\n")
 }
