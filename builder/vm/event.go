@@ -89,6 +89,15 @@ var milestones = []struct {
 	{regexp.MustCompile(`^Kernel panic - not syncing`), Panicked},
 }
 
+// What systemd shows with systemd.show_status=1. The names of units are stable, and begin
+// the line after its state; descriptions may be cut.
+var (
+	initrdLine   = regexp.MustCompile(`^Booting initrd of `)
+	welcomeLine  = regexp.MustCompile(`^Welcome to .*!$`)
+	startingLine = regexp.MustCompile(`^ *Starting (ignition-[a-z-]+)\.s`)
+	finishedLine = regexp.MustCompile(`^\[ +OK +\] Finished ignition-complete\.s`)
+)
+
 var (
 	loaderLine = regexp.MustCompile(`^BdsDxe: starting Boot`)
 	stopLine   = regexp.MustCompile(`^imgbuild: this machine cannot start`)
@@ -125,8 +134,27 @@ func ParseLine(l Line) (Event, bool) {
 		e.Kind, e.Name, e.Uptime, e.Reason = NodeFailed, m[1], seconds(m[2]), m[3]
 	} else if stopLine.MatchString(text) {
 		e.Kind, e.Reason = CannotStart, "the initrd stopped; the console says why"
+	} else {
+		e.Kind, e.Name = systemdStatus(text)
 	}
 	return e, e.Kind != ""
+}
+
+// systemdStatus recognises systemd's own progress.
+func systemdStatus(text string) (Kind, string) {
+	if initrdLine.MatchString(text) {
+		return InitStarted, ""
+	}
+	if welcomeLine.MatchString(text) {
+		return RootSwitched, ""
+	}
+	if m := startingLine.FindStringSubmatch(text); m != nil {
+		return Mark, m[1]
+	}
+	if finishedLine.MatchString(text) {
+		return Mark, markIgnitionDone
+	}
+	return "", ""
 }
 
 // kernelTime returns the time since kernel start that a line carries.

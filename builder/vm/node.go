@@ -285,4 +285,3 @@ func (n *Node) Close() {
 	}
 	n.watching.Wait()
 }
-
