@@ -40,7 +40,7 @@ func awaitAPI(ctx context.Context, s *State) error {
 	defer cancel()
 	// Any answer over TLS counts; /livez stays 500 for long after objects can be written.
 	if err := c.Retry(ctx, func(ctx context.Context) error { return c.Probe(ctx, "/version") }); err != nil {
-		return fmt.Errorf("the API server at %s did not answer: %w; see crictl logs or /var/log/pods", s.Config.LocalURL(), err)
+		return fmt.Errorf("the API server at %s did not answer: %w; see /var/log/pods and journalctl -u kubelet", s.Config.LocalURL(), err)
 	}
 	s.Mark("api-answers")
 	objs, err := s.objects(addons.Admins)
