@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/imgbuild/imgbuild/builder/disk"
+	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/lock"
 	"github.com/imgbuild/imgbuild/builder/manifest"
 	"github.com/imgbuild/imgbuild/builder/plan"
@@ -64,7 +65,6 @@ type Project struct {
 	profile    *profile.Profile
 	lock       *lock.Lock
 	components map[string]*gomod.Component
-	recipes    map[string]string
 	toolchain  string
 }
 
@@ -109,7 +109,11 @@ func (p *Project) Execute(ctx context.Context) (*Result, error) {
 		return nil, fmt.Errorf("%w; repairing the store: %w", err, healErr)
 	}
 	p.Plan.MarkCached(p.Store)
-	return p.execute(ctx)
+	result, err = p.execute(ctx)
+	if errors.Is(err, tree.ErrCorrupt) {
+		err = fault.Wrap(fault.Corrupt, err, "the disk or the memory of this machine gives back other bytes than it was given; build on another, or name another cache with --cache-dir")
+	}
+	return result, err
 }
 
 func (p *Project) execute(ctx context.Context) (*Result, error) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/initrd"
 	"github.com/imgbuild/imgbuild/builder/lock"
 	"github.com/imgbuild/imgbuild/builder/manifest"
@@ -60,7 +61,7 @@ func (w *work) writeInitrd(ctx context.Context, scratch, out string) error {
 			Modules: modules, Components: components, Assets: w.assets(),
 		})
 		if err != nil {
-			return err
+			return blame(ctx, fault.Config, err, correctProfile)
 		}
 		f, err := os.Create(out)
 		if err != nil {
@@ -72,7 +73,7 @@ func (w *work) writeInitrd(ctx context.Context, scratch, out string) error {
 	return err
 }
 
-func composeRoot(_ context.Context, w *work, _ *plan.Step) error {
+func composeRoot(ctx context.Context, w *work, _ *plan.Step) error {
 	set, err := w.lock.Set(lock.RootSet(w.profile.Name))
 	if err != nil {
 		return err
@@ -96,7 +97,7 @@ func composeRoot(_ context.Context, w *work, _ *plan.Step) error {
 		Profile: w.profile, Architecture: w.Arch, Packages: w.composePackages(set),
 		Modules: w.modules, Components: components, Extra: extra, Assets: w.assets(),
 	})
-	return err
+	return blame(ctx, fault.Config, err, correctProfile)
 }
 
 func (w *work) composePackages(set []lock.Package) []rootfs.Package {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/imgbuild/imgbuild/builder/disk"
+	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/lock"
 	"github.com/imgbuild/imgbuild/builder/plan"
 	"github.com/imgbuild/imgbuild/builder/profile"
@@ -46,7 +47,7 @@ func writeImage(ctx context.Context, w *work, s *plan.Step) error {
 		Label:        w.profile.Image.ID + "_" + w.profile.Image.Version,
 		Tree:         w.root,
 		Timestamp:    w.manifest.Timestamp,
-		MakeESP:      func(_ context.Context, root seal.Root) ([]disk.ESPFile, error) { return w.esp(root) },
+		MakeESP:      w.esp,
 	}, w.Sink)
 	return err
 }
@@ -61,11 +62,11 @@ func diskLayout(l profile.Layout) (disk.Layout, error) {
 }
 
 // esp returns the files of the EFI system partition for a root hash.
-func (w *work) esp(root seal.Root) ([]disk.ESPFile, error) {
+func (w *work) esp(ctx context.Context, root seal.Root) ([]disk.ESPFile, error) {
 	names := efiNames[w.Arch]
 	boot, err := w.bootFiles(names.stub, names.loader)
 	if err != nil {
-		return nil, err
+		return nil, blame(ctx, fault.Config, err, correctProfile)
 	}
 	initrd, err := w.initrd.ReadAll()
 	if err != nil {
@@ -78,7 +79,7 @@ func (w *work) esp(root seal.Root) ([]disk.ESPFile, error) {
 		CommandLine: strings.Join(arguments, " "),
 	})
 	if err != nil {
-		return nil, err
+		return nil, blame(ctx, fault.Config, fmt.Errorf("unified kernel image: %w", err), correctProfile)
 	}
 	name := w.profile.Image.ID + "_" + w.profile.Image.Version
 	return []disk.ESPFile{

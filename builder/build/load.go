@@ -28,7 +28,7 @@ import (
 // writes nothing and does no network I/O. Output names the image file; empty takes
 // out/<profile>-<arch>.raw below the root.
 func Load(ctx context.Context, env Env, name, output string) (*Project, error) {
-	p := &Project{Env: env, components: map[string]*gomod.Component{}, recipes: map[string]string{}}
+	p := &Project{Env: env, components: map[string]*gomod.Component{}}
 	var err error
 	if p.profile, err = profile.Load(os.DirFS(env.Root), name); err != nil {
 		return nil, err
@@ -45,6 +45,9 @@ func Load(ctx context.Context, env Env, name, output string) (*Project, error) {
 	p.Output = output
 	if output == "" {
 		p.Output = filepath.Join(env.Root, "out", ImageName(p.profile, env.Arch))
+	}
+	if err := p.checkOutput(); err != nil {
+		return nil, err
 	}
 	go_, err := gomod.FindToolchain(ctx, env.Store.Dir())
 	if err != nil {

@@ -58,14 +58,7 @@ func (w *work) newManifest(set []lock.Package) (*manifest.Manifest, error) {
 	m := &manifest.Manifest{
 		Format: manifest.Format, Profile: w.profile.Name, Architecture: w.Arch,
 		ImageID: w.profile.Image.ID, ImageVersion: w.profile.Image.Version,
-		Key: string(w.Plan.Key), Debug: w.profile.Debug, Delivery: w.profile.Delivery,
-	}
-	for _, a := range w.lock.Archives {
-		date, err := time.Parse(time.RFC1123, a.Date)
-		if err != nil {
-			return nil, err
-		}
-		m.Timestamp = max(m.Timestamp, date.Unix())
+		Key: string(w.Plan.Key), Timestamp: w.Plan.Timestamp, Debug: w.profile.Debug, Delivery: w.profile.Delivery,
 	}
 	for _, p := range set {
 		m.Packages = append(m.Packages, manifest.Package{Name: p.Name, Version: p.Version, Source: p.Source, SHA256: p.SHA256})
@@ -132,12 +125,13 @@ func (p *Project) UpToDate() (*Result, bool) {
 		return nil, false
 	}
 	var r receipt
-	if json.Unmarshal(data, &r) != nil || r.Key != p.Plan.Key {
+	if json.Unmarshal(data, &r) != nil || r.Key != p.Plan.Key || r.Result == nil {
 		return nil, false
 	}
 	info, err := os.Stat(p.Output)
 	if err != nil || info.Size() != r.Size || !info.ModTime().Equal(r.ModTime) {
 		return nil, false
 	}
+	r.Result.Path = p.Output // the directory may have been moved since
 	return r.Result, true
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/lock"
 	"github.com/imgbuild/imgbuild/builder/plan"
 	"github.com/imgbuild/imgbuild/builder/rootfs/kmod"
@@ -119,11 +120,12 @@ func indexModules(ctx context.Context, w *work, s *plan.Step) error {
 func (w *work) extractModules(ctx context.Context, globs []string, dir string) (*kmod.Extraction, error) {
 	x, err := kmod.Extract(w.kernel, globs, dir)
 	if err != nil {
-		return nil, err
+		return nil, blame(ctx, fault.Config, err, correctProfile)
 	}
-	return x, x.Index(ctx, func(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	err = x.Index(ctx, func(ctx context.Context, args ...string) (*exec.Cmd, error) {
 		return w.kmod.Command(ctx, "depmod", args...)
 	})
+	return x, blame(ctx, fault.Build, err, "the lock's set tool/kmod must hold a depmod that runs here; 'imgbuild tool run kmod depmod --version' tries it")
 }
 
 func makeBaseImage(ctx context.Context, w *work, s *plan.Step) error {

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/builder/build"
 	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/builder/lock"
 	"github.com/imgbuild/imgbuild/builder/progress"
 )
 
@@ -36,8 +39,11 @@ func (f *buildFlags) register(cmd *cobra.Command) {
 func (a *app) buildCommand() *cobra.Command {
 	f := &buildFlags{}
 	cmd := &cobra.Command{
-		Use:     "build --profile NAME",
-		Short:   "Build an image (what happens without a verb, too)",
+		Use:   "build --profile NAME",
+		Short: "Build an image (what happens without a verb, too)",
+		Long: "Build makes the image that a profile and the lock describe, unless it is there already. A file\n" +
+			"that has the image's name is replaced, in one step, when the new image is complete and on disk.\n" +
+			"Beside it a file with the extension .json records what was built.",
 		Example: "  imgbuild build --profile worker --output /srv/images/worker.raw",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.build(cmd.Context(), f) },
@@ -60,6 +66,9 @@ func (a *app) project(ctx context.Context, name, output string) (*build.Project,
 }
 
 func (a *app) env() (build.Env, error) {
+	if !slices.Contains(lock.Architectures, a.arch) {
+		return build.Env{}, fault.New(fault.Usage, "use one of "+strings.Join(lock.Architectures, ", "), "--arch: unknown architecture %q", a.arch)
+	}
 	root, err := a.root()
 	if err != nil {
 		return build.Env{}, err

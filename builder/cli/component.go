@@ -23,7 +23,8 @@ func (a *app) componentCommand() *cobra.Command {
 		Short: "List the components, or build one and copy its program out of the store",
 		Example: "  imgbuild component firstboot --output out/firstboot\n" +
 			"  imgbuild component kubernetes",
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeArgument(gomod.Names),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			env, err := a.env()
 			if err != nil {

@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"os"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,9 @@ func (a *app) profilesCommand() *cobra.Command {
 		Use:   "profiles [NAME]",
 		Short: "List the profiles, or print one with everything it inherits",
 		Args:  cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeArgument(func(root string) ([]string, error) {
+			return profile.List(os.DirFS(root))
+		}),
 		RunE: func(_ *cobra.Command, args []string) error {
 			root, err := a.root()
 			if err != nil {
@@ -57,7 +61,7 @@ func (a *app) listProfiles(root string) error {
 	return table.Flush()
 }
 
-// completeProfiles lets the shell complete --profile.
+// completeProfiles lets the shell complete --profile with those that can be built.
 func (a *app) completeProfiles(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("profile", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		root, err := a.root()
@@ -65,6 +69,22 @@ func (a *app) completeProfiles(cmd *cobra.Command) {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		names, _ := profile.List(os.DirFS(root))
+		names = slices.DeleteFunc(names, func(name string) bool {
+			p, err := profile.Load(os.DirFS(root), name)
+			return err == nil && p.Abstract
+		})
 		return names, cobra.ShellCompDirectiveNoFileComp
 	})
+}
+
+// completeArgument lets the shell complete the only argument of a verb from the checkout.
+func (a *app) completeArgument(of func(root string) ([]string, error)) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		root, err := a.root()
+		if err != nil || len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		names, _ := of(root)
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
 }

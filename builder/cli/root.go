@@ -16,9 +16,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/builder/lock"
 	"github.com/imgbuild/imgbuild/builder/progress"
 	"github.com/imgbuild/imgbuild/builder/store"
 )
@@ -33,6 +35,7 @@ type Streams struct {
 }
 
 // Main runs one command line and returns the exit status that docs/exit-codes.md documents.
+// When ctx ends, the work in progress is stopped and cleaned up before Main returns.
 func Main(ctx context.Context, io Streams, args []string) int {
 	app := &app{Streams: io}
 	root := app.command()
@@ -42,30 +45,33 @@ func Main(ctx context.Context, io Streams, args []string) int {
 	root.SetErr(io.Err)
 	err := root.ExecuteContext(ctx)
 	app.closeProgress()
-	status := exitStatus(ctx, err)
 	if err != nil {
 		fmt.Fprintf(io.Err, "imgbuild: %s\n", message(ctx, err))
 	}
-	return status
+	return exitStatus(ctx, err)
 }
 
-// exitStatus maps an error to the status of its class.
+// exitStatus maps an error to the status of its class. Once the run was told to end, every
+// error is a consequence of that: a compiler that was killed did not fail.
 func exitStatus(ctx context.Context, err error) int {
 	switch class := fault.ClassOf(err); {
 	case err == nil:
 		return 0
-	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+	case ctx.Err() != nil:
 		return int(fault.Interrupted)
 	case class != fault.Unclassified:
 		return int(class)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return int(fault.NoSpace)
 	default:
 		return 1
 	}
 }
 
 func message(ctx context.Context, err error) string {
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return "interrupted; finished downloads and results are kept, nothing half-written is left"
+	if ctx.Err() != nil {
+		return "interrupted: finished downloads and results stay in the cache, partial downloads go on\n" +
+			"  where they stopped, and nothing half-written is left\n  next: run the same command again"
 	}
 	return err.Error()
 }
@@ -88,7 +94,8 @@ func (a *app) command() *cobra.Command {
 		Short: "Build sealed, bootable Kubernetes node images",
 		Long: strings.TrimSpace(`
 imgbuild turns a profile and a lock file into a sealed, read-only, bootable node image,
-without root, loop devices or containers. Without a verb it builds.`),
+without root, loop devices or containers. Without a verb it builds. The exit status tells
+kinds of failure apart: docs/exit-codes.md lists them.`),
 		Example: "  imgbuild --profile controlplane\n" +
 			"  imgbuild plan --profile controlplane\n" +
 			"  imgbuild run --profile controlplane\n" +
@@ -97,7 +104,7 @@ without root, loop devices or containers. Without a verb it builds.`),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if build.profile == "" {
+			if cmd.Flags().NFlag() == 0 {
 				return cmd.Help()
 			}
 			return a.build(cmd.Context(), build)
@@ -118,7 +125,30 @@ without root, loop devices or containers. Without a verb it builds.`),
 	root.AddCommand(a.buildCommand(), a.planCommand(), a.runCommand(), a.inspectCommand(), a.lockCommand(),
 		a.profilesCommand(), a.componentCommand(), a.cacheCommand(), a.toolCommand(), a.versionCommand())
 	usageErrors(root)
+	root.SetHelpCommand(helpCommand())
+	a.completeProfiles(root)
+	a.completeValues(root, "progress", progressModes)
+	a.completeValues(root, "arch", lock.Architectures)
 	return root
+}
+
+// helpCommand is cobra's own, but for an unknown verb being an error.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [VERB]", Short: "Help about any verb",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return fault.New(fault.Usage, "see 'imgbuild --help'", "there is no verb %q", strings.Join(args, " "))
+			}
+			return about.Help()
+		},
+	}
+}
+
+// completeValues lets the shell complete a flag that takes one of a few values.
+func (a *app) completeValues(cmd *cobra.Command, flag string, values []string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // usageErrors gives argument errors the Usage class; cobra reports them as plain errors.
@@ -136,6 +166,9 @@ func usageErrors(cmd *cobra.Command) {
 // root returns the directory with profiles/ and assets/.
 func (a *app) root() (string, error) {
 	if a.source != "" {
+		if !isCheckout(a.source) {
+			return "", fault.New(fault.Usage, "name the directory that holds profiles/ and assets/ with --source", "%s holds no profiles/ and assets/", a.source)
+		}
 		return filepath.Abs(a.source)
 	}
 	dir, err := os.Getwd()
@@ -143,7 +176,7 @@ func (a *app) root() (string, error) {
 		return "", err
 	}
 	for d := dir; ; d = filepath.Dir(d) {
-		if isDir(filepath.Join(d, "profiles")) && isDir(filepath.Join(d, "assets")) {
+		if isCheckout(d) {
 			return d, nil
 		}
 		if d == filepath.Dir(d) {
@@ -151,6 +184,10 @@ func (a *app) root() (string, error) {
 				"%s and the directories above it hold no profiles/ and assets/", dir)
 		}
 	}
+}
+
+func isCheckout(dir string) bool {
+	return isDir(filepath.Join(dir, "profiles")) && isDir(filepath.Join(dir, "assets"))
 }
 
 func isDir(p string) bool {
@@ -168,6 +205,8 @@ func (a *app) openStore() (*store.Store, error) {
 	}
 	return store.Open(dir)
 }
+
+var progressModes = []string{"auto", "bars", "plain", "none"}
 
 // progress returns the sink that --progress and the terminal ask for.
 func (a *app) progress() (progress.Sink, error) {
@@ -190,7 +229,7 @@ func (a *app) progress() (progress.Sink, error) {
 	case "none":
 		a.sink = progress.Discard
 	default:
-		return nil, fault.New(fault.Usage, "use one of auto, bars, plain, none", "--progress: unknown display %q", mode)
+		return nil, fault.New(fault.Usage, "use one of "+strings.Join(progressModes, ", "), "--progress: unknown display %q", mode)
 	}
 	return a.sink, nil
 }

@@ -57,6 +57,7 @@ func (a *app) runCommand() *cobra.Command {
 	flags.BoolVar(&f.once, "once", false, "stop when the node is Ready")
 	flags.BoolVar(&f.json, "json", false, "print the result as JSON when the node is Ready")
 	a.completeProfiles(cmd)
+	a.completeValues(cmd, "accel", []string{string(vm.Auto), string(vm.KVM), string(vm.TCG)})
 	return cmd
 }
 
@@ -125,6 +126,9 @@ func (a *app) imageToRun(ctx context.Context, f *runFlags) (string, error) {
 	case f.image != "" && f.profile != "":
 		return "", fault.New(fault.Usage, "leave one of them out", "--image and --profile both name an image")
 	case f.image != "":
+		if info, err := os.Stat(f.image); err != nil || info.IsDir() {
+			return "", fault.New(fault.Usage, "name an image file with --image, or a profile to build and boot with --profile", "there is no image file %s", f.image)
+		}
 		return f.image, nil
 	}
 	p, err := a.project(ctx, f.profile, "")

@@ -4,11 +4,17 @@ package plan
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/lock"
+	"github.com/imgbuild/imgbuild/builder/source/deb"
 	"github.com/imgbuild/imgbuild/builder/store"
 )
 
@@ -31,6 +37,27 @@ func packageInputs(packages []lock.Package) []Input {
 		out = append(out, Input{Name: p.Name, Version: p.Version, Digest: p.SHA256, Size: p.Size, Origin: p.Archive + "/" + p.Suite + " " + p.Path})
 	}
 	return out
+}
+
+// timestamp returns the date of the newest index that l was made from.
+func timestamp(l *lock.Lock) (int64, error) {
+	var newest int64
+	for _, a := range l.Archives {
+		date, err := deb.ParseDate(a.Date)
+		if err != nil {
+			return 0, fault.Wrap(fault.Config, fmt.Errorf("lock for %s: date of %s %s: %w", l.Architecture, a.Name, a.Suite, err), "run 'imgbuild lock' to write it anew")
+		}
+		newest = max(newest, date.Unix())
+	}
+	return newest, nil
+}
+
+// dateInput is the timestamp of the image as an input like any other: a lock made from a
+// newer index gives other bytes even when every package stayed the same.
+func dateInput(seconds int64) Input {
+	text := time.Unix(seconds, 0).UTC().Format(time.RFC3339)
+	sum := sha256.Sum256([]byte(text))
+	return Input{Name: "timestamp", Version: text, Digest: hex.EncodeToString(sum[:]), Origin: "lock"}
 }
 
 // union returns the packages of all sets once, by name.

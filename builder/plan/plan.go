@@ -7,9 +7,9 @@
 package plan
 
 import (
-	"fmt"
 	"slices"
 
+	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/lock"
 	"github.com/imgbuild/imgbuild/builder/profile"
 	"github.com/imgbuild/imgbuild/builder/store"
@@ -63,7 +63,10 @@ type Plan struct {
 	// Key identifies the image: equal keys mean equal bytes.
 	Key    store.Key `json:"key"`
 	Output string    `json:"output"`
-	Steps  []*Step   `json:"steps"`
+	// Timestamp is the time of every file in the image, in seconds since the epoch: the
+	// date of the newest archive index the lock was made from.
+	Timestamp int64   `json:"timestamp"`
+	Steps     []*Step `json:"steps"`
 }
 
 // ComponentSpec is what the plan needs to know of a component.
@@ -88,7 +91,8 @@ type Spec struct {
 	UnpackKey func(lock.Package) store.Key
 }
 
-// New returns the plan of s. Errors are missing pins: what the profile names and the lock lacks.
+// New returns the plan of s. Errors have the classes MissingPin, for what the profile names
+// and the lock lacks, and Config.
 func New(s Spec) (*Plan, error) {
 	root, err := s.Lock.Set("root/" + s.Profile.Name)
 	if err != nil {
@@ -103,7 +107,11 @@ func New(s Spec) (*Plan, error) {
 		return nil, err
 	}
 
-	p := &Plan{Profile: s.Profile.Name, Architecture: s.Lock.Architecture, Output: s.Output}
+	dated, err := timestamp(s.Lock)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{Profile: s.Profile.Name, Architecture: s.Lock.Architecture, Output: s.Output, Timestamp: dated}
 	all := union(root, ramdisk, kmod)
 	p.add(&Step{Name: "fetch", Kind: Fetch, Purpose: "download what the lock pins into the store", Inputs: packageInputs(all)})
 	unpack := p.add(&Step{Name: "unpack", Kind: Unpack, Purpose: "turn packages into indexed contents", Needs: []string{"fetch"}})
@@ -122,13 +130,14 @@ func New(s Spec) (*Plan, error) {
 	tool.Key = key(Tool, tool.Inputs)
 
 	kernel := pick(root, func(pkg lock.Package) bool { return IsKernel(pkg.Name) })
-	if len(kernel) == 0 {
-		return nil, fmt.Errorf("lock set root/%s holds no linux-image package", s.Profile.Name)
+	if len(kernel) != 1 {
+		return nil, fault.New(fault.Config, "let kernel.package name one kernel, and no other package depend on another, then run 'imgbuild lock'",
+			"profile %s: kernel.package %s brings %d kernels into the lock's set root/%[1]s, an image boots exactly one", s.Profile.Name, s.Profile.Kernel.Package, len(kernel))
 	}
 	index := p.add(&Step{Name: "module-index", Kind: ModuleIndex, Purpose: "select kernel modules and index them",
 		Needs: []string{"unpack", "tool/kmod"}, Inputs: packageInputs(kernel)})
 	index.Inputs = append(index.Inputs, tool.Inputs...)
-	index.Key = key(ModuleIndex, index.Inputs, append(s.Profile.Kernel.Modules, s.Profile.Initrd.Modules...)...)
+	index.Key = key(ModuleIndex, index.Inputs, s.Profile.Kernel.Modules...)
 
 	base := p.add(&Step{Name: "base-image", Kind: BaseImage, Purpose: "the image every control-plane pod starts from",
 		Needs: []string{"component/pause"}, Inputs: []Input{components["pause"]}})
@@ -136,6 +145,7 @@ func New(s Spec) (*Plan, error) {
 
 	profileInput := Input{Name: "profile", Digest: s.ProfileDigest, Origin: "profiles/"}
 	code := Input{Name: "imgbuild", Digest: s.Builder, Origin: "program"}
+	date := dateInput(dated)
 	rd := p.add(&Step{Name: "initrd", Kind: Initrd, Purpose: "compose the initial RAM disk from locked packages",
 		Needs: []string{"unpack", "module-index"}, Inputs: append(packageInputs(ramdisk), profileInput, code)})
 	for _, name := range s.Profile.Initrd.Components {
@@ -150,7 +160,7 @@ func New(s Spec) (*Plan, error) {
 	rd.Key = key(Initrd, append(rd.Inputs, index.Inputs...))
 
 	fs := p.add(&Step{Name: "root", Kind: Root, Purpose: "packages, components and declarative steps as one tree",
-		Needs: []string{"unpack", "module-index", "base-image"}, Inputs: append(packageInputs(root), profileInput, code)})
+		Needs: []string{"unpack", "module-index", "base-image"}, Inputs: append(packageInputs(root), profileInput, code, date)})
 	for _, c := range s.Components {
 		fs.Needs = append(fs.Needs, "component/"+c.Name)
 		fs.Inputs = append(fs.Inputs, components[c.Name])
