@@ -97,7 +97,7 @@ func putModules(t, modules *tree.Tree) error {
 func skeleton(t, packages *tree.Tree, in Inputs) error {
 	var problems []error
 	put := func(n tree.Node) { n.Origin = "step:skeleton"; problems = append(problems, t.Put(n)) }
-	for _, d := range []string{"/proc", "/sys", "/dev", "/run", "/tmp", "/var", "/root", "/sysroot", "/etc", "/usr/bin", "/usr/sbin", "/usr/lib"} {
+	for _, d := range []string{"/proc", "/sys", "/dev", "/run", "/tmp", "/var", "/root", "/sysroot", "/etc", "/usr/bin", "/usr/sbin", "/usr/lib", "/var/tmp"} {
 		put(tree.Node{Path: d, Kind: tree.Directory, Mode: 0o755})
 	}
 	link := func(p, target string) { put(tree.Node{Path: p, Kind: tree.Symlink, Mode: 0o777, Target: target}) }

@@ -136,7 +136,10 @@ func (e *enabler) enable(name string, depth int) {
 		e.link(name, path.Join(etcUnits, alias), file)
 	}
 	for _, also := range in.Also {
-		e.enable(also, depth+1)
+		// A companion the profile removed stays removed.
+		if n, _ := e.find(also); n != nil {
+			e.enable(also, depth+1)
+		}
 	}
 	slices.Sort(e.links[name])
 }
