@@ -41,6 +41,7 @@ var layers = [][]string{
 	{"firstboot/pki"},
 	{"firstboot/kubeadm", "firstboot/baseimage"},
 	{"firstboot/node"},
+	{"firstboot/strict"},
 	{"assets"},
 }
 
