@@ -45,6 +45,7 @@ func Main(ctx context.Context, io Streams, args []string) int {
 	root.SetErr(io.Err)
 	err := root.ExecuteContext(ctx)
 	app.closeProgress()
+	app.closeStores()
 	if err != nil {
 		fmt.Fprintf(io.Err, "imgbuild: %s\n", message(ctx, err))
 	}
@@ -83,8 +84,9 @@ type app struct {
 	arch                                string
 	offline                             bool
 
-	bars *progress.Bars
-	sink progress.Sink
+	bars   *progress.Bars
+	sink   progress.Sink
+	stores []*store.Store
 }
 
 func (a *app) command() *cobra.Command {
@@ -141,6 +143,7 @@ func helpCommand() *cobra.Command {
 			if err != nil || len(rest) > 0 {
 				return fault.New(fault.Usage, "see 'imgbuild --help'", "there is no verb %q", strings.Join(args, " "))
 			}
+			about.InitDefaultHelpFlag()
 			return about.Help()
 		},
 	}
@@ -203,7 +206,18 @@ func (a *app) openStore() (*store.Store, error) {
 			return nil, err
 		}
 	}
-	return store.Open(dir)
+	st, err := store.Open(dir)
+	if err == nil {
+		a.stores = append(a.stores, st)
+	}
+	return st, err
+}
+
+// closeStores lets 'cache prune' of other processes go ahead.
+func (a *app) closeStores() {
+	for _, st := range a.stores {
+		_ = st.Close()
+	}
 }
 
 var progressModes = []string{"auto", "bars", "plain", "none"}

@@ -4,9 +4,11 @@ package cli_test
 
 import (
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -120,7 +122,7 @@ func TestKilled(t *testing.T) {
 				t.Errorf("out/ holds %q", got)
 			}
 			if got := names(t, filepath.Join(s.cache, "tmp")); len(got) != 0 {
-				t.Errorf("the store holds unfinished %q", got)
+				t.Errorf("the store holds unfinished %q", sortedKeys(contents(t, filepath.Join(s.cache, "tmp"))))
 			}
 			if digest(t, s.image) != want {
 				t.Error("the image differs from that of an undisturbed build")
@@ -168,3 +170,5 @@ func found(dir, part string) bool {
 	})
 	return hit
 }
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

@@ -45,7 +45,7 @@ func timestamp(l *lock.Lock) (int64, error) {
 	for _, a := range l.Archives {
 		date, err := deb.ParseDate(a.Date)
 		if err != nil {
-			return 0, fault.Wrap(fault.Config, fmt.Errorf("lock for %s: date of %s %s: %w", l.Architecture, a.Name, a.Suite, err), "run 'imgbuild lock' to write it anew")
+			return 0, fault.Wrap(fault.Config, fmt.Errorf("lock for %s: date %q of %s %s %w", l.Architecture, a.Date, a.Name, a.Suite, err), "run 'imgbuild lock' to write it anew")
 		}
 		newest = max(newest, date.Unix())
 	}

@@ -160,7 +160,7 @@ func New(s Spec) (*Plan, error) {
 	rd.Key = key(Initrd, append(rd.Inputs, index.Inputs...))
 
 	fs := p.add(&Step{Name: "root", Kind: Root, Purpose: "packages, components and declarative steps as one tree",
-		Needs: []string{"unpack", "module-index", "base-image"}, Inputs: append(packageInputs(root), profileInput, code, date)})
+		Needs: []string{"unpack", "module-index", "base-image"}, Inputs: append(packageInputs(root), profileInput, code, date, Input{Name: index.Name, Digest: string(index.Key)})})
 	for _, c := range s.Components {
 		fs.Needs = append(fs.Needs, "component/"+c.Name)
 		fs.Inputs = append(fs.Inputs, components[c.Name])

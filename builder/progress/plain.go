@@ -3,6 +3,8 @@
 package progress
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -78,6 +80,8 @@ func (t *plainTask) Done(err error) {
 	t.ended = true
 	took := t.sink.now().Sub(t.started).Round(10 * time.Millisecond)
 	switch {
+	case errors.Is(err, context.Canceled): // by the user, or because another task failed
+		fmt.Fprintf(t.sink.w, "  stopped %s after %s\n", t.name, took)
 	case err != nil:
 		fmt.Fprintf(t.sink.w, "  FAIL %s after %s\n", t.name, took)
 	case took >= noticeable:

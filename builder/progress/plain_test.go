@@ -3,7 +3,9 @@
 package progress
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -29,10 +31,14 @@ func TestPlain(t *testing.T) {
 	broken := sink.Start("compile", 0)
 	clock = clock.Add(1500 * time.Millisecond)
 	broken.Done(errors.New("boom"))
+	stopped := sink.Start("download", 0)
+	clock = clock.Add(time.Second)
+	stopped.Done(fmt.Errorf("download: %w", context.Canceled))
 
 	want := "  ... fetch linux 2.0 KiB of 4.0 KiB (50%)\n" +
 		"  ok  fetch linux 4.0 KiB (resumed) 7s\n" +
-		"  FAIL compile after 1.5s\n"
+		"  FAIL compile after 1.5s\n" +
+		"  stopped download after 1s\n"
 	if out.String() != want {
 		t.Errorf("got:\n%swant:\n%s", out.String(), want)
 	}

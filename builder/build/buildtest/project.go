@@ -107,7 +107,6 @@ func packages(t testing.TB) []Package {
 		return made.packages
 	}
 	stub := string(ukitest.Stub("amd64"))
-	modules := "/usr/lib/modules/" + Release + "/"
 	made.packages = []Package{
 		Deb(t, "base-files", "13", File{Path: "/bin", Link: "usr/bin"}, File{Path: "/lib", Link: "usr/lib"}, File{Path: "/lib64", Link: "usr/lib64"},
 			File{Path: "/sbin", Link: "usr/sbin"}, File{Path: "/etc/debian_version", Content: "13.0\n"}),
@@ -115,12 +114,25 @@ func packages(t testing.TB) []Package {
 			File{Path: "/usr/share/base-passwd/group.master", Content: "root:*:0:\nshadow:*:42:\n"}),
 		Deb(t, "hello", "2.10", File{Path: "/usr/share/hello/greeting", Content: strings.Repeat("hello, world\n", 1000)}),
 		Deb(t, "kmod", "34", Kmod(t)...),
-		Deb(t, Kernel, "6.12.0-1", File{Path: "/boot/vmlinuz-" + Release, Content: stub}, File{Path: modules + "modules.builtin", Content: "kernel/fs/ext4/ext4.ko\n"},
-			File{Path: modules + "modules.order", Content: "kernel/drivers/misc/tiny.ko\n"}, File{Path: modules + "kernel/drivers/misc/tiny.ko", Content: Module(t, "tiny")}),
+		kernel(t, "6.12.0-1", stub),
 		Deb(t, "systemd-boot-efi", "257", File{Path: "/usr/lib/systemd/boot/efi/linuxx64.efi.stub", Content: stub},
 			File{Path: "/usr/lib/systemd/boot/efi/systemd-bootx64.efi", Content: stub}),
 	}
 	return made.packages
+}
+
+// kernel returns the kernel package: an EFI program, one module and what describes it.
+func kernel(t testing.TB, version, program string) Package {
+	modules := "/usr/lib/modules/" + Release + "/"
+	return Deb(t, Kernel, version, File{Path: "/boot/vmlinuz-" + Release, Content: program}, File{Path: modules + "modules.builtin", Content: "kernel/fs/ext4/ext4.ko\n"},
+		File{Path: modules + "modules.order", Content: "kernel/drivers/misc/tiny.ko\n"}, File{Path: modules + "kernel/drivers/misc/tiny.ko", Content: Module(t, "tiny")})
+}
+
+// KernelOf returns another version of the kernel package, whose kernel has so many bytes.
+func (p *Project) KernelOf(t testing.TB, size int) Package {
+	t.Helper()
+	stub := string(ukitest.Stub("amd64"))
+	return kernel(t, "6.12.0-2", stub+strings.Repeat("\x00", size-len(stub)))
 }
 
 // lock returns the lock of the project.

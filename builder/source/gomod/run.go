@@ -30,11 +30,12 @@ type command struct {
 const tailSize = 8 << 10
 
 // run executes the command and returns its standard output. A cancelled context kills the
-// command's whole process group: go build runs compilers that would go on without it.
+// command's whole process group: go build runs compilers that would go on without it. When
+// this process is killed, go build goes too instead of writing into a store it lost.
 func (c command) run(ctx context.Context) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, c.argv[0], c.argv[1:]...)
 	cmd.Dir, cmd.Env = c.dir, c.env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	var stdout bytes.Buffer
