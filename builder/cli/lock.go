@@ -52,13 +52,24 @@ func (a *app) lockCommand() *cobra.Command {
 				return err
 			}
 			a.closeProgress()
-			if err := a.showChanges(diff, pins, name, asJSON); err != nil {
+			shown, err := ofProfile(diff, pins, name)
+			if err != nil {
 				return err
 			}
-			if dryRun || len(diff) == 0 {
-				return nil
+			write := len(diff) > 0 && !dryRun
+			if write {
+				if err := pins.Save(opts.Path()); err != nil {
+					return err
+				}
 			}
-			return pins.Save(opts.Path())
+			if asJSON {
+				return writeJSON(a.Out, shown)
+			}
+			if err := printChanges(a.Out, shown); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(a.Out, lockSummary(opts.Path(), len(diff), len(shown), write))
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&name, "profile", "", "show only what changes for this profile")
@@ -102,25 +113,26 @@ func pinComponent(ctx context.Context, go_ *gomod.Toolchain, c *gomod.Component)
 	return lock.Module{Component: c.Name, Path: c.Module.Path, Recipe: hex.EncodeToString(sum[:])}, err
 }
 
-func (a *app) showChanges(diff lock.Diff, pins *lock.Lock, profile string, asJSON bool) error {
-	if profile != "" {
-		var err error
-		if diff, err = ofProfile(diff, pins, profile); err != nil {
-			return err
-		}
+// lockSummary says in a line what became of the lock file at path.
+func lockSummary(path string, changes, shown int, written bool) string {
+	switch {
+	case changes == 0:
+		return "every pin is current"
+	case !written && shown < changes:
+		return fmt.Sprintf("%d of %d changes shown; %s is unchanged", shown, changes, path)
+	case !written:
+		return fmt.Sprintf("%d changes; %s is unchanged", changes, path)
+	case shown < changes:
+		return fmt.Sprintf("%d of %d changes shown; all are written to %s", shown, changes, path)
 	}
-	if asJSON {
-		return writeJSON(a.Out, diff)
-	}
-	if len(diff) == 0 {
-		_, err := fmt.Fprintln(a.Out, "every pin is current")
-		return err
-	}
-	return printChanges(a.Out, diff)
+	return fmt.Sprintf("%d changes written to %s", changes, path)
 }
 
-// ofProfile keeps the changes of packages that a profile's sets hold.
+// ofProfile keeps the changes of packages that a profile's sets hold; all without a profile.
 func ofProfile(diff lock.Diff, pins *lock.Lock, profile string) (lock.Diff, error) {
+	if profile == "" {
+		return append(lock.Diff{}, diff...), nil
+	}
 	wanted := map[string]bool{}
 	for _, set := range []string{lock.RootSet(profile), lock.InitrdSet(profile)} {
 		packages, err := pins.Set(set)
@@ -131,7 +143,7 @@ func ofProfile(diff lock.Diff, pins *lock.Lock, profile string) (lock.Diff, erro
 			wanted[p.Name] = true
 		}
 	}
-	var out lock.Diff
+	out := lock.Diff{}
 	for _, c := range diff {
 		if c.Kind != "package" || wanted[c.Name] {
 			out = append(out, c)
@@ -141,6 +153,9 @@ func ofProfile(diff lock.Diff, pins *lock.Lock, profile string) (lock.Diff, erro
 }
 
 func printChanges(w io.Writer, diff lock.Diff) error {
+	if len(diff) == 0 {
+		return nil
+	}
 	table := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(table, "KIND\tNAME\tOLD\tNEW")
 	for _, c := range diff {

@@ -172,3 +172,28 @@ func found(dir, part string) bool {
 }
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+// Builds that run at the same time share the work and agree on the result.
+func TestConcurrentBuilds(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	children := []*child{s.command(t, "--profile", "node"), s.command(t, "--profile", "node"), s.command(t, "--profile", "node", "--output", s.image+".copy.raw")}
+	for _, c := range children {
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range children {
+		c.finish(t).want(t, 0)
+	}
+	if digest(t, s.image) != digest(t, s.image+".copy.raw") {
+		t.Error("concurrent builds made different images")
+	}
+	if got := names(t, filepath.Dir(s.image)); len(got) != 4 {
+		t.Errorf("out/ holds %q", got)
+	}
+	if r := s.Mirror.Requests(); len(r) != s.Packages() {
+		t.Errorf("%d packages were fetched by %d requests: %q", s.Packages(), len(r), r)
+	}
+	s.run(t, "inspect", "--verify", s.image).want(t, 0)
+}

@@ -16,9 +16,10 @@ import (
 // added or removed.
 type Change struct {
 	// Kind is "package", "module", "release", "archive" or "set".
-	Kind     string
-	Name     string
-	Old, New string
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	Old  string `json:"old"`
+	New  string `json:"new"`
 }
 
 // Diff is what changed from one lock to another, sorted by kind and name.
