@@ -10,7 +10,7 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/imgbuild/imgbuild/firstboot/node/strict"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 // ErrAbsent reports that the machine has no node document.
@@ -41,12 +41,10 @@ func Digest(data []byte) string {
 // in problems. On error the node is nil and the error a strict.Problems.
 func Parse(file string, data []byte) (*Node, error) {
 	n := &Node{}
-	doc, err := strict.Decode(file, data, n)
-	var ps strict.Problems
-	errors.As(err, &ps)
+	doc := strict.Decode(file, data, n, strict.EmptyIsZero)
 	SetDefaults(n)
-	ps = append(ps, validate(doc, n, ps)...)
-	if err := ps.Err(); err != nil {
+	validate(doc, n)
+	if err := doc.Err(); err != nil {
 		return nil, err
 	}
 	return n, nil

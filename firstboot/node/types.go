@@ -6,6 +6,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -143,7 +144,7 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 func (d *Duration) UnmarshalText(b []byte) error {
 	v, err := time.ParseDuration(string(b))
 	if err != nil {
-		return fmt.Errorf("%q is not a duration; write for example 90s, 5m or 8760h", string(b))
+		return errors.New("is not a duration; write for example 90s, 5m or 8760h")
 	}
 	*d = Duration(v)
 	return nil

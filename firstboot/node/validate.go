@@ -11,24 +11,13 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/imgbuild/imgbuild/firstboot/node/strict"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
-// validator collects problems; a path that already has a decoding problem is left alone.
-type validator struct {
-	doc   *strict.Document
-	known strict.Problems
-	found strict.Problems
-}
+// validator reports to a document.
+type validator struct{ doc *strict.Document }
 
-func (v *validator) fail(path, message, allowed string) {
-	for _, p := range v.known {
-		if p.Path == path || strings.HasPrefix(p.Path, path+".") {
-			return
-		}
-	}
-	v.found = append(v.found, v.doc.Problem(path, message, allowed))
-}
+func (v *validator) fail(path, message, allowed string) { v.doc.Report(path, message, allowed) }
 
 // oneOf checks an enumeration.
 func oneOf[T ~string](v *validator, path string, got T, allowed ...T) {
@@ -43,12 +32,12 @@ func oneOf[T ~string](v *validator, path string, got T, allowed ...T) {
 	if got == "" {
 		message = "is missing"
 	}
-	v.fail(path, message, strings.Join(names, ", "))
+	v.doc.Report(path, message, names...)
 }
 
-// validate returns every problem of a defaulted document beyond known, those of decoding.
-func validate(doc *strict.Document, n *Node, known strict.Problems) strict.Problems {
-	v := &validator{doc: doc, known: known}
+// validate reports every problem of a defaulted document beyond those of decoding.
+func validate(doc *strict.Document, n *Node) {
+	v := &validator{doc: doc}
 	oneOf(v, "apiVersion", n.APIVersion, APIVersion)
 	oneOf(v, "kind", n.Kind, Kind)
 	oneOf(v, "role", n.Role, ControlPlane, Worker)
@@ -60,7 +49,6 @@ func validate(doc *strict.Document, n *Node, known strict.Problems) strict.Probl
 	v.vip(n)
 	v.timeouts(n)
 	v.callback(n)
-	return v.found
 }
 
 // The forms of names and secrets. Token, hash and key forms are those kubeadm accepts;

@@ -5,6 +5,7 @@ package strict
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,13 +57,16 @@ func printable(path string) string {
 	return path
 }
 
+// userInfo is the part of a URL that may be a password.
+var userInfo = regexp.MustCompile(`://[^/?#\s]*@`)
+
 // valueOf returns the text of a scalar, readable and on one line.
 func valueOf(n *yaml.Node) *string {
 	if n.Kind != yaml.ScalarNode || isNull(n) {
 		return nil
 	}
 	const most = 80
-	s, _, cut := strings.Cut(n.Value, "\n")
+	s, _, cut := strings.Cut(userInfo.ReplaceAllString(n.Value, "://...@"), "\n")
 	if r := []rune(s); len(r) > most {
 		s, cut = string(r[:most]), true
 	}

@@ -92,10 +92,11 @@ func TestProblemsAsJSON(t *testing.T) {
 	}
 }
 
-func TestLongValuesAreShortened(t *testing.T) {
+func TestValuesAreFitToBeShown(t *testing.T) {
 	for text, want := range map[string]string{
 		"|\n  first\n  second\n":  "first...",
 		strings.Repeat("ä", 200):  strings.Repeat("ä", 80) + "...",
+		"https://u:p@ss@x/y@z":    "https://...@x/y@z",
 		`"tab` + "\\t" + `quote"`: "tab\tquote",
 	} {
 		var v outer

@@ -26,9 +26,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/imgbuild/imgbuild/firstboot/node"
-	"github.com/imgbuild/imgbuild/firstboot/node/strict"
 	"github.com/imgbuild/imgbuild/firstboot/phase"
 	"github.com/imgbuild/imgbuild/firstboot/status"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 // The exit statuses.

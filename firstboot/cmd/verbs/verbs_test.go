@@ -15,10 +15,10 @@ import (
 
 	"github.com/imgbuild/imgbuild/firstboot/addons/cni"
 	"github.com/imgbuild/imgbuild/firstboot/node"
-	"github.com/imgbuild/imgbuild/firstboot/node/strict"
 	"github.com/imgbuild/imgbuild/firstboot/phase"
 	"github.com/imgbuild/imgbuild/firstboot/phases"
 	"github.com/imgbuild/imgbuild/firstboot/status"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 const document = "apiVersion: imgbuild.io/v1alpha1\nkind: Node\nrole: control-plane\nnode: {name: cp-1}\nbootstrapTokens: [{token: abcdef.0123456789abcdef}]\n"
@@ -153,7 +153,7 @@ func TestStatus(t *testing.T) {
 }
 
 func TestRunWithoutAUsableDocument(t *testing.T) {
-	for doc, want := range map[string]string{"": "no node document", document + "roel: x\n": "did you mean role?"} {
+	for doc, want := range map[string]string{"": "no node document", document + "roel: x\n": "did you mean \"role\"?"} {
 		e, _, errs := env(t, doc)
 		if got := Main(t.Context(), e, []string{"run"}); got != ExitDocument || !strings.Contains(errs.String(), want) {
 			t.Errorf("%d %s", got, errs)
