@@ -81,11 +81,6 @@ func New(cfg *rest.Config) (*Client, error) {
 	return c, nil
 }
 
-// Probe makes one GET of a path such as /livez and returns nil when the answer is 200.
-func (c *Client) Probe(ctx context.Context, path string) error {
-	return c.groups[""].Get().AbsPath(path).MaxRetries(0).Do(ctx).Error()
-}
-
 // Retry calls do until it succeeds, fails for good, or ctx ends; the error then holds the
 // last failure.
 func (c *Client) Retry(ctx context.Context, do func(context.Context) error) error {

@@ -89,6 +89,12 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.store(w, path, obj)
 	case http.MethodGet:
+		if r.URL.Query().Get("watch") != "" {
+			name, _ := strings.CutPrefix(r.URL.Query().Get("fieldSelector"), "metadata.name=")
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(map[string]any{"type": "ADDED", "object": s.objects[path+"/"+name]})
+			return // a server may end a watch at any time
+		}
 		if s.objects[path] == nil {
 			s.fail(w, metav1.StatusReasonNotFound)
 			return
@@ -286,7 +292,7 @@ func TestUpdateNodeWaitsAndStartsOver(t *testing.T) {
 }
 
 func TestFromFileReplacesTheServer(t *testing.T) {
-	s := &server{objects: map[string]map[string]any{"/livez": {"ok": "ok"}}}
+	s := &server{objects: map[string]map[string]any{configMapPath: {"kind": "ConfigMap", "apiVersion": "v1", "metadata": map[string]any{"name": "x"}}}}
 	srv := httptest.NewServer(s)
 	defer srv.Close()
 	file := filepath.Join(t.TempDir(), "admin.conf")
@@ -298,8 +304,8 @@ func TestFromFileReplacesTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Probe(t.Context(), "/livez"); err != nil {
-		t.Error(err)
+	if there, err := c.Exists(t.Context(), configMap("")); !there || err != nil {
+		t.Errorf("exists %v, %v", there, err)
 	}
 	if _, err := FromFile(filepath.Join(t.TempDir(), "absent"), ""); err == nil {
 		t.Error("an absent kubeconfig was accepted")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -63,26 +64,48 @@ func Ready(n *corev1.Node) error {
 
 // WaitReady waits until the node is Ready.
 func (c *Client) WaitReady(ctx context.Context, name string) error {
-	return c.Retry(ctx, func(ctx context.Context) error {
-		n, err := c.Node(ctx, name)
-		if err != nil {
-			return err
-		}
-		return Ready(n)
-	})
+	return c.await(ctx, name, Ready)
 }
 
 // WaitReadyThisBoot waits until the node is Ready and the kubelet has reported since the
 // boot with the given id: the Ready condition of the boot before survives a quick restart.
 func (c *Client) WaitReadyThisBoot(ctx context.Context, name, bootID string) error {
-	return c.Retry(ctx, func(ctx context.Context) error {
-		n, err := c.Node(ctx, name)
-		if err != nil {
-			return err
-		}
+	return c.await(ctx, name, func(n *corev1.Node) error {
 		if n.Status.NodeInfo.BootID != bootID {
 			return &NotReadyError{Node: name, Reason: "the kubelet has not reported since this boot"}
 		}
 		return Ready(n)
+	})
+}
+
+// await watches the node until ok returns nil. A watch costs nothing while nothing
+// changes; polling would compete for the processor with what it waits for.
+func (c *Client) await(ctx context.Context, name string, ok func(*corev1.Node) error) error {
+	return c.Retry(ctx, func(ctx context.Context) error {
+		// Without a resource version a watch begins with what is there.
+		w, err := c.groups[""].Get().Resource("nodes").Param("watch", "true").
+			Param("fieldSelector", "metadata.name="+name).MaxRetries(0).Watch(ctx)
+		if err != nil {
+			return err
+		}
+		defer w.Stop()
+		last := error(&NotReadyError{Node: name, Reason: "it is not registered"})
+		for {
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("%w; %w", last, ctx.Err())
+			case e, open := <-w.ResultChan():
+				if !open {
+					return last
+				}
+				n, isNode := e.Object.(*corev1.Node)
+				if !isNode {
+					return apierrors.FromObject(e.Object)
+				}
+				if last = ok(n); last == nil {
+					return nil
+				}
+			}
+		}
 	})
 }

@@ -32,14 +32,9 @@ var (
 // awaitAPI waits for the API server's first answer and makes the binding that lets
 // admin.conf administer the cluster.
 func awaitAPI(ctx context.Context, s *State) error {
-	c, err := s.client()
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.KubernetesAPICall.D())
 	defer cancel()
-	// Any answer over TLS counts; /livez stays 500 for long after objects can be written.
-	if err := c.Retry(ctx, func(ctx context.Context) error { return c.Probe(ctx, "/version") }); err != nil {
+	if err := firstAnswer(ctx, s.Config.LocalEndpoint()); err != nil {
 		return fmt.Errorf("the API server at %s did not answer: %w; see /var/log/pods and journalctl -u kubelet", s.Config.LocalURL(), err)
 	}
 	s.Mark("api-answers")
@@ -48,6 +43,44 @@ func awaitAPI(ctx context.Context, s *State) error {
 		return err
 	}
 	return s.write(ctx, objs)
+}
+
+// firstAnswer waits until the server at host:port answers any HTTP request. The API
+// server opens its port early and answers much later: until the port is open a cheap
+// connection attempt is made often, then one request waits for its answer, because a
+// handshake given up and begun again only adds to the load. The status does not matter;
+// /livez stays 500 for long after objects can be written.
+func firstAnswer(ctx context.Context, endpoint string) error {
+	client := probeClient(time.Minute)
+	defer client.CloseIdleConnections()
+	for {
+		conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", endpoint)
+		if err == nil {
+			conn.Close()
+			var status *statusError
+			if err = health(ctx, client, "https://"+endpoint+"/livez"); err == nil || errors.As(err, &status) {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// probeClient asks for health as the kubelet's probes do, without verifying
+// certificates: the answer carries no secret, and some of them are self-signed.
+func probeClient(timeout time.Duration) *http.Client {
+	return &http.Client{Timeout: timeout, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // see above
+}
+
+// statusError is an answer that is not 200.
+type statusError struct{ url, status, body string }
+
+func (e *statusError) Error() string {
+	return e.url + " answers " + e.status + ": " + e.body
 }
 
 // write applies objects: first those without conditions, then those that need others to
@@ -158,9 +191,7 @@ func waitControlPlane(ctx context.Context, s *State) error {
 		{kubeadm.ControllerManager, "https://" + net.JoinHostPort(local, strconv.Itoa(kubeadm.ControllerManagerPort)) + "/healthz"},
 		{kubeadm.Scheduler, "https://" + net.JoinHostPort(local, strconv.Itoa(kubeadm.SchedulerPort)) + "/livez"},
 	}
-	// As the kubelet's probes do, health is asked without verifying certificates: the
-	// answer carries no secret, and two of the three certificates are self-signed.
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // see above
+	client := probeClient(10 * time.Second)
 	defer client.CloseIdleConnections()
 	errs := make([]error, len(endpoints))
 	var wg sync.WaitGroup
@@ -195,7 +226,7 @@ func health(ctx context.Context, c *http.Client, url string) error {
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s: %.512s", url, resp.Status, body)
+		return &statusError{url: url, status: resp.Status, body: string(body)}
 	}
 	return nil
 }

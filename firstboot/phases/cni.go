@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/imgbuild/imgbuild/firstboot/addons/cni"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
@@ -50,7 +51,9 @@ func awaitSubnet(ctx context.Context, s *State) error {
 		if !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		if s.sleep(ctx) != nil {
+		select { // one system call every time, so it can be often
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
 			return fmt.Errorf("%w; see the pods in namespace kube-flannel", err)
 		}
 	}

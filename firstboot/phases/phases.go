@@ -68,7 +68,7 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 			Check: controlPlanePlaced, Run: placeControlPlane, Timeout: time.Minute, OnChange: phase.Refuse},
 		phase.Phase[*State]{Name: API, Purpose: "the API answers and knows its administrators", Needs: []string{KubeletStart, Etcd, ControlPlane}, Roles: cp,
 			Run: awaitAPI, Timeout: api, OnChange: phase.Redo},
-		phase.Phase[*State]{Name: WaitControlPlane, Purpose: "every control-plane component is healthy", Needs: []string{KubeletStart, Etcd, ControlPlane}, Roles: cp,
+		phase.Phase[*State]{Name: WaitControlPlane, Purpose: "every control-plane component is healthy", Needs: []string{API}, Roles: cp,
 			Run: waitControlPlane, Timeout: t.ControlPlaneComponentHealthCheck.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: UploadConfig, Purpose: "the cluster's configuration is in the cluster", Needs: []string{API}, Roles: cp,
 			Check: objectsThere(uploadObjects...), Run: writeObjects(uploadObjects...), Timeout: api, OnChange: phase.Refuse},

@@ -37,7 +37,8 @@ type State struct {
 	Containerd string
 	// Host finds out about the machine; it may wait for the network.
 	Host func(ctx context.Context, root string, n *node.Node) (kubeadm.Host, error)
-	// Poll is slept between two looks at something that is awaited.
+	// Poll is slept between two looks at something that is awaited. Looking more often
+	// takes processor time from what is being waited for.
 	Poll time.Duration
 	// conditions are what phase preflight looks at.
 	conditions []condition
@@ -49,7 +50,7 @@ type State struct {
 func NewState(n *node.Node, log *slog.Logger, mark func(string)) *State {
 	return &State{
 		Root: "/", Node: n, Start: time.Now(), Log: log, Mark: mark, StartUnit: systemctlStart,
-		Containerd: "/run/containerd/containerd.sock", Host: FindHost, Poll: 100 * time.Millisecond, conditions: machineConditions,
+		Containerd: "/run/containerd/containerd.sock", Host: FindHost, Poll: 250 * time.Millisecond, conditions: machineConditions,
 	}
 }
 
