@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
-	"github.com/imgbuild/imgbuild/builder/profile/strict"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 // FormatVersion is the version of the lock file's format.
@@ -35,14 +35,10 @@ func Load(name string) (*Lock, error) {
 // Decode is Load for bytes in memory; name is used in messages.
 func Decode(name string, data []byte) (*Lock, error) {
 	var l Lock
-	doc, err := strict.Parse(name, data)
-	problems := []error{err}
-	if err == nil {
-		problems = doc.Decode(&l)
-		problems = append(problems, validate(doc, &l)...)
-	}
-	if len(problems) > 0 {
-		return nil, fault.Wrap(fault.Config, errors.Join(strict.Sort(problems)...), "run 'imgbuild lock' to write "+filepath.Base(name)+" anew; it is not meant to be edited by hand")
+	doc := strict.Decode(name, data, &l)
+	validate(doc, &l)
+	if err := doc.Err(); err != nil {
+		return nil, fault.Wrap(fault.Config, err, "run 'imgbuild lock' to write "+filepath.Base(name)+" anew; it is not meant to be edited by hand")
 	}
 	return &l, nil
 }

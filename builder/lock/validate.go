@@ -13,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/imgbuild/imgbuild/builder/profile/strict"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 // Architectures are those a lock can be for, by Debian's and Go's common name.
@@ -25,17 +25,14 @@ var (
 	fingerprint = regexp.MustCompile(`^[0-9A-F]{40,64}$`)
 )
 
-// checker collects the problems of one lock.
-type checker struct {
-	doc      *strict.Document
-	problems []error
-}
+// checker reports what is wrong with one lock to its document.
+type checker struct{ doc *strict.Document }
 
 func (c *checker) problem(path, what string, allowed ...string) {
-	c.problems = append(c.problems, c.doc.Problem(path, what, strings.Join(allowed, ", ")))
+	c.doc.Report(path, what, allowed...)
 }
 
-func validate(doc *strict.Document, l *Lock) []error {
+func validate(doc *strict.Document, l *Lock) {
 	c := &checker{doc: doc}
 	if l.Version != FormatVersion {
 		c.problem("version", "is not the format this imgbuild reads", fmt.Sprint(FormatVersion))
@@ -73,7 +70,6 @@ func validate(doc *strict.Document, l *Lock) []error {
 	for i, r := range l.Releases {
 		c.release(fmt.Sprintf("releases[%d]", i), r)
 	}
-	return c.problems
 }
 
 func (c *checker) archive(at string, a Archive) {

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
-	"github.com/imgbuild/imgbuild/builder/profile/strict"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 // Dir is where profiles are, below the root of a checkout.
@@ -24,18 +24,26 @@ var own = []string{"name", "extends", "abstract", "description"}
 // validates them. The checkout is needed as a whole because a profile names assets and
 // components. Every problem of the chain is reported at once, in one error of class Config.
 func Load(root fs.FS, name string) (*Profile, error) {
-	chain, complete, problems := readChain(root, name)
+	chain, complete, err := readChain(root, name)
+	if err != nil {
+		return nil, fault.Wrap(fault.Config, err, "'imgbuild profiles' lists what there is")
+	}
+	var problems strict.Problems
+	for _, doc := range chain {
+		problems = append(problems, doc.Problems()...)
+	}
 	p := &Profile{}
 	if complete {
 		doc := chain[len(chain)-1]
 		for _, child := range slices.Backward(chain[:len(chain)-1]) {
 			doc = strict.Merge(doc, child, own...)
 		}
-		problems = append(problems, doc.Decode(p)...)
-		problems = append(problems, validate(root, doc, p)...)
+		doc.Decode(p)
+		validate(root, doc, p)
+		problems = append(problems, doc.Problems()...)
 	}
-	if len(problems) > 0 {
-		return nil, fault.Wrap(fault.Config, errors.Join(strict.Sort(problems)...), "correct the profile; docs/reference/profile.md describes every key")
+	if err := problems.Err(); err != nil {
+		return nil, fault.Wrap(fault.Config, err, "correct the profile; docs/reference/profile.md describes every key")
 	}
 	p.Debian.Packages = unique(p.Debian.Packages)
 	p.Initrd.Packages = unique(p.Initrd.Packages)
@@ -60,47 +68,54 @@ func List(root fs.FS) ([]string, error) {
 
 // readChain returns the documents from the profile to its root. Each is checked for its
 // structure by itself, so that a mistake in a parent is not hidden by its child. Complete
-// is false when a link of the chain is missing or cannot be read.
-func readChain(root fs.FS, name string) (chain []*strict.Document, complete bool, problems []error) {
+// is false when a link of the chain is missing or cannot be read; the error is that of the
+// first, which no document names.
+func readChain(root fs.FS, name string) (chain []*strict.Document, complete bool, err error) {
 	var names []string
 	for name != "" {
 		file := path.Join(Dir, name+".yaml")
 		if slices.Contains(names, name) {
-			last := chain[len(chain)-1]
-			return chain, false, append(problems, last.Problem("extends", "leads back to itself: "+strings.Join(append(names, name), " -> "), ""))
+			chain[len(chain)-1].Report("extends", "leads back to itself: "+strings.Join(append(names, name), " -> "))
+			return chain, false, nil
 		}
 		data, err := fs.ReadFile(root, file)
 		if err != nil || !fs.ValidPath(file) {
-			return chain, false, append(problems, missing(root, chain, name, err))
+			return chain, false, missing(root, chain, name, err)
 		}
-		doc, err := strict.Parse(file, data)
-		if err != nil {
-			return chain, false, append(problems, err)
+		doc := strict.Parse(file, data)
+		names, chain = append(names, name), append(chain, doc)
+		if doc.Err() != nil {
+			return chain, false, nil
 		}
 		var p Profile
-		problems = append(problems, doc.Decode(&p)...)
+		doc.Decode(&p)
 		if p.Name != name {
-			problems = append(problems, doc.Problem("name", "is not the name of the file", name))
+			doc.Report("name", "is not the name of the file", name)
 		}
-		problems = append(problems, duplicatePaths(doc, &p)...)
-		names, chain = append(names, name), append(chain, doc)
+		duplicatePaths(doc, &p)
 		name = p.Extends
 	}
-	return chain, true, problems
+	return chain, true, nil
 }
 
-// missing says that there is no profile of a name, at the line that asked for it.
+// missing says that a profile cannot be read, at the line that asked for it; when the user
+// did, the error says so.
 func missing(root fs.FS, chain []*strict.Document, name string, err error) error {
 	known, _ := List(root)
-	if !errors.Is(err, fs.ErrNotExist) && err != nil {
-		return fmt.Errorf("profile %q: %w", name, err)
-	}
+	unreadable := err != nil && !errors.Is(err, fs.ErrNotExist)
 	what := "there is no such profile"
 	if near := strict.Nearest(name, known); near != "" {
 		what += fmt.Sprintf("; did you mean %q?", near)
 	}
-	if len(chain) > 0 {
-		return chain[len(chain)-1].Problem("extends", what, strings.Join(known, ", "))
+	if unreadable {
+		what = fmt.Sprintf("cannot be read: %v", err)
+	}
+	switch {
+	case len(chain) > 0:
+		chain[len(chain)-1].Report("extends", what, known...)
+		return nil
+	case unreadable:
+		return fmt.Errorf("profile %q: %w", name, err)
 	}
 	return fmt.Errorf("profile %q: %s; known: %s", name, what, strings.Join(known, ", "))
 }

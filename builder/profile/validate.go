@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/imgbuild/imgbuild/builder/profile/strict"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 // The values that a profile's enumerations allow.
@@ -31,16 +31,15 @@ var (
 	unitName     = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|socket|target|timer|path|mount|automount|slice|swap|scope|device)$`)
 )
 
-// checker collects what is wrong with a merged profile.
+// checker reports what is wrong with a merged profile to its document.
 type checker struct {
-	root     fs.FS
-	doc      *strict.Document
-	p        *Profile
-	problems []error
+	root fs.FS
+	doc  *strict.Document
+	p    *Profile
 }
 
 func (c *checker) problem(path, what string, allowed ...string) {
-	c.problems = append(c.problems, c.doc.Problem(path, what, strings.Join(allowed, ", ")))
+	c.doc.Report(path, what, allowed...)
 }
 
 // required reports a key that a profile which can be built must have.
@@ -58,7 +57,7 @@ func (c *checker) match(path, v string, re *regexp.Regexp, what string) {
 }
 
 // validate checks the meaning of a merged profile.
-func validate(root fs.FS, doc *strict.Document, p *Profile) []error {
+func validate(root fs.FS, doc *strict.Document, p *Profile) {
 	c := &checker{root: root, doc: doc, p: p}
 	c.match("name", p.Name, profileName, "is not a profile name")
 	if strings.TrimSpace(p.Description) == "" {
@@ -96,7 +95,6 @@ func validate(root fs.FS, doc *strict.Document, p *Profile) []error {
 		c.reason(at("remove", i), r.Reason)
 	}
 	c.layout()
-	return c.problems
 }
 
 func at(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }

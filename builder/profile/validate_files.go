@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/imgbuild/imgbuild/builder/profile/strict"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 var ownerText = regexp.MustCompile(`^([a-z_][a-z0-9_-]*|[0-9]+)(:([a-z_][a-z0-9_-]*|[0-9]+))?$`)
@@ -134,12 +134,11 @@ func (c *checker) glob(p, v string, abs bool) {
 
 // duplicatePaths reports a path that one profile file places twice. A child may place a
 // path of its parent again: the later one wins.
-func duplicatePaths(doc *strict.Document, p *Profile) []error {
-	var problems []error
+func duplicatePaths(doc *strict.Document, p *Profile) {
 	seen := map[string]string{}
 	check := func(where, file string) {
 		if first, ok := seen[file]; ok && file != "" {
-			problems = append(problems, doc.Problem(where+".path", "is already placed by "+first, ""))
+			doc.Report(where+".path", "is already placed by "+first)
 		}
 		seen[file] = where
 	}
@@ -152,5 +151,4 @@ func duplicatePaths(doc *strict.Document, p *Profile) []error {
 	for i, l := range p.Symlinks {
 		check(at("symlinks", i), l.Path)
 	}
-	return problems
 }

@@ -3,7 +3,6 @@
 package resolve
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +10,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/profile"
-	"github.com/imgbuild/imgbuild/builder/profile/strict"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 // ToolsFile lists the programs that imgbuild runs from locked packages, below the root of
@@ -41,27 +40,23 @@ func decodeTools(name string, data []byte) ([]Tool, error) {
 	var f struct {
 		Tools []Tool `yaml:"tools"`
 	}
-	doc, err := strict.Parse(name, data)
-	if err != nil {
-		return nil, fault.Wrap(fault.Config, err, "")
-	}
-	problems := doc.Decode(&f)
+	doc := strict.Decode(name, data, &f)
 	var names []string
 	for i, t := range f.Tools {
 		at := fmt.Sprintf("tools[%d]", i)
 		if t.Name == "" || slices.Contains(names, t.Name) {
-			problems = append(problems, doc.Problem(at+".name", "is missing or given twice", ""))
+			doc.Report(at+".name", "is missing or given twice")
 		}
 		names = append(names, t.Name)
 		if t.Purpose == "" {
-			problems = append(problems, doc.Problem(at+".purpose", "is required", ""))
+			doc.Report(at+".purpose", "is required")
 		}
 		if len(t.Packages) == 0 {
-			problems = append(problems, doc.Problem(at+".packages", "is required", ""))
+			doc.Report(at+".packages", "is required")
 		}
 	}
-	if len(problems) > 0 {
-		return nil, fault.Wrap(fault.Config, errors.Join(strict.Sort(problems)...), "correct "+name)
+	if err := doc.Err(); err != nil {
+		return nil, fault.Wrap(fault.Config, err, "correct "+name)
 	}
 	return f.Tools, nil
 }

@@ -22,7 +22,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/lock"
-	"github.com/imgbuild/imgbuild/builder/profile/strict"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 // FileName is where the pins are, below the root of the checkout.
@@ -76,14 +76,10 @@ func Load(file string) (*Pins, error) {
 // Decode is Load for bytes in memory; file is used in messages.
 func Decode(file string, data []byte) (*Pins, error) {
 	p := &Pins{file: file}
-	doc, err := strict.Parse(file, data)
-	problems := []error{err}
-	if err == nil {
-		problems = doc.Decode(p)
-		problems = append(problems, validate(doc, p)...)
-	}
-	if len(problems) > 0 {
-		return nil, fault.Wrap(fault.Config, errors.Join(strict.Sort(problems)...), "correct "+filepath.Base(file))
+	doc := strict.Decode(file, data, p)
+	validate(doc, p)
+	if err := doc.Err(); err != nil {
+		return nil, fault.Wrap(fault.Config, err, "correct "+filepath.Base(file))
 	}
 	return p, nil
 }

@@ -12,8 +12,8 @@ import (
 	"strings"
 
 	"github.com/imgbuild/imgbuild/builder/lock"
-	"github.com/imgbuild/imgbuild/builder/profile/strict"
 	"github.com/imgbuild/imgbuild/builder/store"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 var (
@@ -24,10 +24,8 @@ var (
 // archiveTarGz is the one archive format that projects release for Linux.
 const archiveTarGz = "tar.gz"
 
-func validate(doc *strict.Document, p *Pins) (problems []error) {
-	report := func(path, what string, allowed ...string) {
-		problems = append(problems, doc.Problem(path, what, strings.Join(allowed, ", ")))
-	}
+func validate(doc *strict.Document, p *Pins) {
+	report := doc.Report
 	if p.Version != FormatVersion {
 		report("version", "is not the format this imgbuild reads", fmt.Sprint(FormatVersion))
 	}
@@ -49,7 +47,6 @@ func validate(doc *strict.Document, p *Pins) (problems []error) {
 		r.validateOrigin(at, report)
 		r.validateFiles(at, report)
 	}
-	return problems
 }
 
 type reporter func(path, what string, allowed ...string)
