@@ -142,8 +142,8 @@ func unitLog(unit string) []string {
 
 type observers []phase.Observer
 
-func (os observers) Transition(t phase.Transition) {
-	for _, o := range os {
+func (list observers) Transition(t phase.Transition) {
+	for _, o := range list {
 		o.Transition(t)
 	}
 }
