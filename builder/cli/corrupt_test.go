@@ -13,7 +13,7 @@ import (
 // What the store derived is damaged; the next build makes it again and the same image.
 func TestHealsTheStore(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newSite(t).warm(t)
 	s.build(t)
 	want := digest(t, s.image)
 	for _, c := range []struct {

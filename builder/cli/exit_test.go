@@ -68,7 +68,6 @@ func TestUsage(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	t.Parallel()
-	cache := filepath.Join(t.TempDir(), "cache")
 	t.Run("every problem at once", func(t *testing.T) {
 		s := newSite(t)
 		s.Edit(t, "profiles/node.yaml", "esp: 33MiB", "esp: 1MiB")
@@ -96,8 +95,7 @@ func TestConfig(t *testing.T) {
 		"no kernel":      {"profiles/node.yaml", "package: " + buildtest.Kernel, "package: hello", "exactly one"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t)
-			s.cache = cache // the program is compiled once
+			s := newSite(t).warm(t)
 			if name == "no kernel" {
 				s.Lock.Sets[lock.RootSet("node")] = []string{"base-files", "base-passwd", "hello"}
 				s.SaveLock(t)
@@ -111,16 +109,16 @@ func TestConfig(t *testing.T) {
 func TestMissingPin(t *testing.T) {
 	t.Parallel()
 	t.Run("not in the lock", func(t *testing.T) {
-		s := newSite(t)
+		s := newSite(t).warm(t)
 		s.Edit(t, "profiles/node.yaml", "packages: [hello]", "packages: [hello, nftables, vim]")
 		s.run(t, "plan", "--profile", "node").want(t, fault.MissingPin, "nftables", "vim", "imgbuild lock")
 	})
 	t.Run("no lock", func(t *testing.T) {
-		s := newSite(t)
+		s := newSite(t).warm(t)
 		s.run(t, "plan", "--profile", "node", "--arch", "arm64").want(t, fault.MissingPin, "lock.arm64.yaml", "imgbuild lock")
 	})
 	t.Run("gone from the mirror", func(t *testing.T) {
-		s := newSite(t)
+		s := newSite(t).warm(t)
 		s.Mirror.Answer(s.Package(t, "hello"), http.NotFound)
 		s.run(t, "build", "--profile", "node").want(t, fault.MissingPin, "hello 2.10", "404", "imgbuild lock", "old and new")
 		if got := names(t, filepath.Dir(s.image)); len(got) != 0 {
@@ -131,7 +129,7 @@ func TestMissingPin(t *testing.T) {
 
 func TestDigest(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newSite(t).warm(t)
 	pkg := s.Package(t, "hello")
 	wrong := bytes.Clone(pkg.Bytes)
 	wrong[len(wrong)/2] ^= 1
@@ -147,7 +145,7 @@ func TestDigest(t *testing.T) {
 
 func TestNetwork(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newSite(t).warm(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +165,7 @@ func TestNetwork(t *testing.T) {
 func TestTooSmall(t *testing.T) {
 	t.Parallel()
 	t.Run("root", func(t *testing.T) {
-		s := newSite(t)
+		s := newSite(t).warm(t)
 		s.Replace(t, buildtest.Deb(t, "hello", "3", buildtest.File{Path: "/usr/share/hello/greeting", Content: "hello\n"},
 			buildtest.File{Path: "/usr/share/hello/big", Content: strings.Repeat("hello...", 70<<20/8)}))
 		o := s.run(t, "build", "--profile", "node")
@@ -176,7 +174,7 @@ func TestTooSmall(t *testing.T) {
 		s.build(t)
 	})
 	t.Run("esp", func(t *testing.T) {
-		s := newSite(t)
+		s := newSite(t).warm(t)
 		s.Replace(t, s.KernelOf(t, 36<<20))
 		o := s.run(t, "build", "--profile", "node")
 		o.want(t, fault.TooSmall, "EFI system partition", "it holds 34054144", "too few", "layout.esp")
@@ -213,7 +211,7 @@ func TestMachine(t *testing.T) {
 
 func TestCorruptImage(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newSite(t).warm(t)
 	s.build(t)
 	f, err := os.OpenFile(s.image, os.O_RDWR, 0)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/imgbuild/imgbuild/builder/build/buildtest"
@@ -32,6 +33,32 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	p := buildtest.New(t)
 	return &site{Project: p, cache: filepath.Join(t.TempDir(), "cache"), image: filepath.Join(p.Dir, "out", "node-amd64.raw")}
+}
+
+// compiled is a store that holds the project's component and nothing else.
+var compiled struct {
+	sync.Mutex
+	dir string // removed by TestMain
+}
+
+// warm puts the compiled component into the site's cache, for tests about something else:
+// compiling takes longer than everything else a build of the site does.
+func (s *site) warm(t *testing.T) *site {
+	t.Helper()
+	compiled.Lock()
+	defer compiled.Unlock()
+	if compiled.dir == "" {
+		dir, err := os.MkdirTemp("", "imgbuild-compiled-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		compiled.dir = dir
+		run(t, "component", "pause", "--source", s.Dir, "--cache-dir", dir).want(t, 0)
+	}
+	if err := os.CopyFS(filepath.Join(s.cache, "entries"), os.DirFS(filepath.Join(compiled.dir, "entries"))); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // flags are those that every command line of the site has.

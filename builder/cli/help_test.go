@@ -70,7 +70,7 @@ func TestCompletion(t *testing.T) {
 
 func TestProgressNone(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newSite(t).warm(t)
 	if o := s.build(t, "--progress", "none"); o.stderr != "" {
 		t.Errorf("--progress none wrote:\n%s", o.stderr)
 	}
@@ -82,7 +82,7 @@ func TestProgressNone(t *testing.T) {
 
 func TestListings(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newSite(t).warm(t)
 	s.build(t)
 	for _, c := range []struct {
 		args, want []string

@@ -26,7 +26,9 @@ const (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) == "" {
-		os.Exit(m.Run())
+		status := m.Run()
+		_ = os.RemoveAll(compiled.dir)
+		os.Exit(status)
 	}
 	if dir, options, ok := strings.Cut(os.Getenv(onTmpfs), ":"); ok {
 		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
