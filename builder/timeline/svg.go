@@ -20,7 +20,7 @@ const (
 	rowHeight  = 22
 	barHeight  = 14
 	groupGap   = 26
-	headHeight = 104
+	headHeight = 92
 	footHeight = 64
 	// charWidth is what a character of the 12 px font takes at most.
 	charWidth = 7
@@ -33,12 +33,12 @@ const svgStyle = `
   text{font:12px ui-sans-serif,-apple-system,"Segoe UI",Helvetica,Arial,sans-serif;fill:#24292f;paint-order:stroke;stroke:#ffffff;stroke-width:3px;stroke-linejoin:round}
   .title{font-size:18px;font-weight:600} .soft{fill:#57606a} .head{font-weight:600} .end{text-anchor:end} .mid{text-anchor:middle}
   .boot{fill:#8c959f} .ignition{fill:#bf8700} .phase{fill:#0969da} .checked{fill:#0969da;fill-opacity:.35} .failed{fill:#cf222e}
-  .moment{stroke:#8250df;stroke-width:1;stroke-dasharray:3 3} .ready{stroke:#1a7f37;stroke-width:2}
-  .momentText{fill:#8250df} .readyText{fill:#1a7f37;font-weight:600}
+  .moment{fill:#8250df} .ready{stroke:#1a7f37;stroke-width:2}
+  .readyText{fill:#1a7f37;font-weight:600}
   @media (prefers-color-scheme:dark){
     .bg{fill:#0d1117} .edge{stroke:#30363d} .grid{stroke:#21262d} text{fill:#e6edf3;stroke:#0d1117} .soft{fill:#8d96a0}
     .boot{fill:#6e7681} .ignition{fill:#d29922} .phase{fill:#4493f8} .checked{fill:#4493f8;fill-opacity:.35} .failed{fill:#f85149}
-    .moment{stroke:#ab7df8} .ready{stroke:#3fb950} .momentText{fill:#ab7df8} .readyText{fill:#3fb950}
+    .moment{fill:#ab7df8} .ready{stroke:#3fb950} .readyText{fill:#3fb950}
   }
 `
 
@@ -63,8 +63,9 @@ func (t *Timeline) SVG() []byte {
 	p.text(svgMargin, 36, "title", t.headline())
 	p.text(svgMargin, 58, "soft", t.Machine)
 	p.axis(step, end, height-footHeight)
-	p.moments(height - footHeight) // first, so that texts lie over their lines
+	p.ready(height - footHeight) // first, so that texts lie over its line
 	p.spans()
+	p.moments()
 	p.legend(height - 22)
 	p.WriteString("</svg>\n")
 	return []byte(p.String())
@@ -86,6 +87,9 @@ func (p *picture) height() int {
 			h += groupGap
 		}
 		h += rowHeight
+	}
+	if n := len(p.t.Moments); n > 0 {
+		h += groupGap + n*rowHeight
 	}
 	return h
 }
@@ -153,29 +157,39 @@ func (p *picture) span(s Span) {
 	p.WriteString("</g>\n")
 }
 
-// moments puts names above the plot, on two levels where they would touch.
-func (p *picture) moments(bottom int) {
-	moments := p.t.Moments
-	if p.t.Ready > 0 {
-		moments = append(moments[:len(moments):len(moments)], Moment{Name: "Ready", At: p.t.Ready})
+// moments are rows of their own, each with a diamond where it happened.
+func (p *picture) moments() {
+	if len(p.t.Moments) == 0 {
+		return
 	}
-	var taken [2]float64 // right edge of the last text per level
-	for _, m := range moments {
-		class := "moment"
-		if m.Name == "Ready" && m.At == p.t.Ready {
-			class = "ready"
+	p.y += groupGap
+	p.text(svgMargin, p.y-8, "head", "Moments")
+	for _, m := range p.t.Moments {
+		x, middle := p.x(m.At.D()), float64(p.y+rowHeight/2)
+		const r = 5
+		fmt.Fprintf(p, `<path class="moment" d="M%.1f %.1fl%d %dl-%d %dl-%d -%dz"/>`, x, middle-r, r, r, r, r, r, r)
+		p.text(labelRight, p.y+rowHeight/2+4, "end", m.Name)
+		at := fmt.Sprintf("%.1f s", m.At.D().Seconds())
+		if right := x + 12; right+float64(len(at)*charWidth) < svgWidth-svgMargin {
+			p.text(int(right), p.y+rowHeight/2+4, "soft", at)
+		} else {
+			p.text(int(x)-12, p.y+rowHeight/2+4, "soft end", at)
 		}
-		name := fmt.Sprintf("%s %.1f s", m.Name, m.At.D().Seconds())
-		x, half := p.x(m.At.D()), float64(len(name)*charWidth)/2
-		center := min(max(x, plotLeft+half), svgWidth-svgMargin-half)
-		level := 0
-		if center-half < taken[0] {
-			level = 1
-		}
-		taken[level] = center + half
-		fmt.Fprintf(p, `<line class="%s" x1="%.1f" x2="%.1f" y1="%d" y2="%d"/>`, class, x, x, headHeight-4, bottom)
-		p.text(int(center), headHeight-10-14*level, class+"Text mid", name)
+		p.WriteString("\n")
+		p.y += rowHeight
 	}
+}
+
+// ready marks the end of it all through every row.
+func (p *picture) ready(bottom int) {
+	if p.t.Ready == 0 {
+		return
+	}
+	x := p.x(p.t.Ready.D())
+	fmt.Fprintf(p, `<line class="ready" x1="%.1f" x2="%.1f" y1="%d" y2="%d"/>`, x, x, headHeight-4, bottom)
+	name := fmt.Sprintf("Ready %.1f s", p.t.Ready.D().Seconds())
+	half := float64(len(name)*charWidth) / 2
+	p.text(int(min(max(x, plotLeft+half), svgWidth-svgMargin-half)), headHeight-10, "readyText mid", name)
 }
 
 func (p *picture) legend(y int) {
@@ -190,7 +204,7 @@ func (p *picture) legend(y int) {
 		x += 18 + len(name)*charWidth + 24
 	}
 	if len(p.t.Moments) > 0 {
-		fmt.Fprintf(p, `<line class="moment" x1="%d" x2="%d" y1="%d" y2="%d"/>`, x+6, x+6, y-11, y+3)
+		fmt.Fprintf(p, `<path class="moment" d="M%d %dl5 5l-5 5l-5 -5z"/>`, x+6, y-9)
 		p.text(x+18, y, "soft", "moment")
 	}
 }

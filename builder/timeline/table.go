@@ -29,8 +29,11 @@ func (t *Timeline) Table() string {
 		}
 		fmt.Fprintf(&b, "%8s %8s  %-28s |%s|\n", secs(s.Start.D()), secs(s.Took()), name, bar(s, total))
 	}
+	if len(t.Moments) > 0 {
+		fmt.Fprintf(&b, "%17s  %s\n", "", "Moments")
+	}
 	for _, m := range t.Moments {
-		fmt.Fprintf(&b, "%8s %8s  %s\n", secs(m.At.D()), "", m.Name)
+		fmt.Fprintf(&b, "%8s %8s    %s\n", secs(m.At.D()), "", m.Name)
 	}
 	if t.Ready > 0 {
 		fmt.Fprintf(&b, "%8s %8s  Ready\n", secs(t.Ready.D()), "")

@@ -94,8 +94,8 @@ var milestones = []struct {
 var (
 	initrdLine   = regexp.MustCompile(`^Booting initrd of `)
 	welcomeLine  = regexp.MustCompile(`^Welcome to .*!$`)
-	startingLine = regexp.MustCompile(`^ *Starting (ignition-[a-z-]+)\.s`)
-	finishedLine = regexp.MustCompile(`^\[ +OK +\] Finished ignition-complete\.s`)
+	startingLine = regexp.MustCompile(`^ *Starting (ignition(?:-[a-z-]+)?)\.s`)
+	finishedLine = regexp.MustCompile(`^\[ +OK +\] Finished ignition(?:-complete)?\.s`)
 )
 
 var (
@@ -149,6 +149,9 @@ func systemdStatus(text string) (Kind, string) {
 		return RootSwitched, ""
 	}
 	if m := startingLine.FindStringSubmatch(text); m != nil {
+		if m[1] == "ignition" {
+			return Mark, markIgnition + "all stages"
+		}
 		return Mark, m[1]
 	}
 	if finishedLine.MatchString(text) {

@@ -30,6 +30,8 @@ func TestParseLine(t *testing.T) {
 		{"Welcome to imgbuild 0.1.0 (controlplane)!", Event{Kind: RootSwitched, Uptime: -1}},
 		{"         Starting ignition-fetch-offline.se…onfig where no network is needed...", Event{Kind: Mark, Name: "ignition-fetch-offline", Uptime: -1}},
 		{"[  OK  ] Finished ignition-complete.service… record that the config is applied.", Event{Kind: Mark, Name: "ignition-done", Uptime: -1}},
+		{"         Starting ignition.service - Ignition: disks, files, users and units...", Event{Kind: Mark, Name: "ignition-all stages", Uptime: -1}},
+		{"[  OK  ] Finished ignition.service - Ignition: disks, files, users and units.", Event{Kind: Mark, Name: "ignition-done", Uptime: -1}},
 		{"[  OK  ] Finished ignition-mount.service - …n: mount what the config writes to.", Event{}},
 		{"imgbuild: phase certs fine 0.12s (t=21.3s)", Event{}},
 		{"imgbuild: phase certs ok", Event{}},

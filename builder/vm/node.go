@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,6 +84,9 @@ func (n *Node) start(t *tool.Set) error {
 		return fault.Wrap(fault.Config, err, "correct "+o.Spec.Ignition)
 	}
 	n.recorder = &Recorder{Title: o.Title}
+	// Without progress of systemd's on the console, the time line would not show where the
+	// initrd ends.
+	o.Spec.KernelArguments = append(slices.Clone(o.Spec.KernelArguments), "systemd.show_status=1", "rd.systemd.show_status=1")
 	n.arm()
 	if n.Machine, err = bootWith(n.ctx, t, o.Spec, hooks{line: n.line, note: n.note, reset: n.rebooted}); err != nil {
 		return err

@@ -110,7 +110,7 @@ func (r *Recorder) Timeline() *timeline.Timeline {
 			}
 			t.Spans = append(t.Spans, timeline.Span{Group: timeline.Phase, Name: e.Name, Start: timeline.Seconds(max(at-e.Took, 0)), End: timeline.Seconds(at), Note: note})
 		case e.Kind == APIAnswered:
-			t.Moments = append(t.Moments, timeline.Moment{Name: "API answers", At: timeline.Seconds(e.At)})
+			t.Moments = append(t.Moments, timeline.Moment{Name: "API answers the host", At: timeline.Seconds(e.At)})
 		case e.Kind == ReadySeen:
 			t.Ready = timeline.Seconds(e.At)
 		}

@@ -56,8 +56,9 @@ func TestTimeline(t *testing.T) {
  15.02 s   0.01 s    preflight (checked)
  15.03 s   0.50 s    certs
  19.02 s   2.00 s    addons
- 18.00 s           API answers
- 21.12 s           node-registered
+                   Moments
+ 18.00 s             API answers the host
+ 21.12 s             node-registered
  22.10 s           Ready
 `, "\n")
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {

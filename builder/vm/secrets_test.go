@@ -133,7 +133,7 @@ func fakeAPI(t *testing.T, ca *pki.Pair, nodes func() []core.Node) string {
 	clients.AddCert(ca.Cert)
 	mux := http.NewServeMux()
 	calls := 0
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
 		if calls++; calls == 1 {
 			w.WriteHeader(http.StatusInternalServerError)
 		}

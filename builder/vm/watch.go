@@ -58,7 +58,7 @@ func (w *watcher) get(ctx context.Context, path string, out any) error {
 // watch reports the API's first answer and the first time every node is Ready, then returns.
 // It returns ctx's error when that ends first.
 func (w *watcher) watch(ctx context.Context, answered, ready func()) error {
-	ask := func() error { return w.get(ctx, "/livez", nil) }
+	ask := func() error { return w.get(ctx, "/version", nil) }
 	for range 2 {
 		for ask() != nil {
 			select {

@@ -133,7 +133,7 @@ func (e env) options(t *testing.T) vm.Options {
 			mu.Lock()
 			defer mu.Unlock()
 			if t.Context().Err() == nil {
-				t.Logf("%7.2fs %s", ev.At.Seconds(), ev.Text+string(ev.Kind))
+				t.Logf("%7.2f s  %-11s %s", ev.At.Seconds(), ev.Kind, ev.Text)
 			}
 		},
 	}
