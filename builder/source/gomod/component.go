@@ -46,8 +46,6 @@ type Component struct {
 
 	root string // of the checkout, absolute
 	file string // path of component.yaml as shown in messages
-	// positions of the values in the file, for messages.
-	positions map[string]position
 }
 
 // Module names an upstream module.

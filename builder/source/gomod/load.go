@@ -8,11 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 // Load reads and validates one component. Root is the root of the checkout. Every problem
@@ -36,17 +34,14 @@ func Load(root, name string) (*Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := decode(file, data)
-	if err != nil {
-		return nil, fault.Wrap(fault.Config, err, "correct "+file)
-	}
+	c, doc := decode(file, data)
 	c.root = root
-	problems := c.validate(name)
-	if len(problems) == 0 {
-		problems = c.validateFiles()
+	c.validate(doc, name)
+	if doc.Err() == nil {
+		c.validateFiles(doc)
 	}
-	if len(problems) > 0 {
-		return nil, fault.Wrap(fault.Config, errors.Join(problems...), "correct "+file)
+	if err := doc.Err(); err != nil {
+		return nil, fault.Wrap(fault.Config, err, "correct "+file)
 	}
 	return c, nil
 }
@@ -64,24 +59,8 @@ func Names(root string) ([]string, error) {
 	return names, nil
 }
 
-// decode parses a component.yaml strictly: an unknown or repeated key is an error.
-func decode(file string, data []byte) (*Component, error) {
-	var document yaml.Node
-	if err := yaml.Unmarshal(data, &document); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
+// decode reads a component.yaml strictly; what is wrong with it the document knows.
+func decode(file string, data []byte) (*Component, *strict.Document) {
 	c := &Component{file: file}
-	if len(document.Content) == 0 {
-		return nil, fmt.Errorf("%s: the file is empty", file)
-	}
-	k := &checker{file: file, positions: map[string]position{}}
-	k.walk(document.Content[0], reflect.TypeOf(c), "")
-	if len(k.problems) > 0 {
-		return nil, errors.Join(k.problems...)
-	}
-	c.positions = k.positions
-	if err := document.Decode(c); err != nil {
-		return nil, fmt.Errorf("%s: %s", file, plain(err))
-	}
-	return c, nil
+	return c, strict.Decode(file, data, c)
 }

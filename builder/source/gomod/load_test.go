@@ -104,20 +104,20 @@ checks:
 		t.Fatalf("got class %v: %v", fault.ClassOf(err), err)
 	}
 	for _, want := range []string{
-		`component.yaml:1:7: name is "other"; it must be that of the directory, "sample"`,
-		"description is missing",
-		`module.path is "Not A Path"`,
-		`module.version is "latest"; it must be an exact version`,
-		`tags has "a b"`,
-		`variables has key "nodot"`,
-		"variables[a/b.c] has ${nothing}; allowed are ${version}",
-		`programs[0].package is "../up"`,
-		`programs[0].path is "usr/bin/sample"; it must be a clean absolute path`,
-		`programs[0].links[0] is "/usr/bin/../x"`,
-		`programs[0].links[2] is "/usr/bin/y", which programs[0].links[1] is already`,
-		`transforms[0].drop[0] is "/etc"`,
-		"inputs can only be used with module.checkout",
-		`checks[0].command is ["missing"]; it must start with one of`,
+		`component.yaml:1:7: name: value "other": is not the name of the directory; allowed: sample`,
+		`description: value "": is missing`,
+		`module.path: value "Not A Path": is not a module path: invalid char ' '`,
+		`module.version: value "latest": is not an exact version; allowed: a version such as v1.2.3`,
+		`component.yaml:6:8: tags[0]: value "a b": is not a build tag; allowed: letters`,
+		`component.yaml:8:10: variables.nodot: value "x": is not set by the name of a variable; allowed: an import path`,
+		`variables.a/b.c: value "${nothing}": has ${nothing}; allowed: ${version}, ${number}`,
+		`programs[0].package: value "../up": is not a package; allowed: ".", a path`,
+		`programs[0].path: value "usr/bin/sample": is not a clean absolute path`,
+		`programs[0].links[0]: value "/usr/bin/../x": is not a clean absolute path`,
+		`programs[0].links[2]: value "/usr/bin/y": is already the path of programs[0].links[1]`,
+		`transforms[0].drop[0]: value "/etc": is not a clean relative path`,
+		"inputs: can only be used with module.checkout",
+		`checks[0].command[0]: value "missing": is not the name of a program or link; allowed: sample, x, y, y`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("missing from the error: %s", want)
@@ -130,9 +130,9 @@ checks:
 
 func TestLoadComparesWithGoMod(t *testing.T) {
 	for _, c := range []struct{ from, to, want string }{
-		{"version: v1.2.3", "version: v1.2.4", `module.version is "v1.2.4"; go.mod requires example.org/upstream "v1.2.3"`},
-		{"programs:", "transforms:\n  - module: example.org/absent\n    overlay: nowhere\nprograms:", `transforms[0].module is "example.org/absent", which go.mod does not require`},
-		{"programs:", "transforms:\n  - module: example.org/upstream\n    overlay: nowhere\nprograms:", `transforms[0].overlay is "nowhere", which is not a directory`},
+		{"version: v1.2.3", "version: v1.2.4", `module.version: value "v1.2.4": is not what go.mod requires of example.org/upstream; allowed: v1.2.3`},
+		{"programs:", "transforms:\n  - module: example.org/absent\n    overlay: nowhere\nprograms:", `transforms[0].module: value "example.org/absent": is not a module that go.mod requires`},
+		{"programs:", "transforms:\n  - module: example.org/upstream\n    overlay: nowhere\nprograms:", `transforms[0].overlay: value "nowhere": is not a directory of the component`},
 	} {
 		_, err := Load(component(t, "sample", strings.Replace(good, c.from, c.to, 1), nil), "sample")
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -143,16 +143,17 @@ func TestLoadComparesWithGoMod(t *testing.T) {
 
 func TestDecodeIsStrict(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
-		{"unknown key", "name: a\nprogram: []\n", `f.yaml:2:1: unknown key "program" in the file; allowed are checks, description,`},
-		{"nested unknown key", "programs:\n  - pkg: x\n", `f.yaml:2:5: unknown key "pkg" in programs[0]; allowed are links, package, path, tags`},
-		{"twice", "name: a\nname: b\n", `f.yaml:2:1: key "name" appears twice`},
-		{"wrong kind", "programs: x\n", "f.yaml:1:11: programs is a single value; it must be a list"},
-		{"wrong kind of value", "name: [a]\n", "name is a list; it must be a single value"},
-		{"not a boolean", "module: {checkout: perhaps}\n", "cannot unmarshal"},
-		{"empty", "", "the file is empty"},
-		{"not YAML", "a: [", "f.yaml"},
+		{"unknown key", "name: a\nprogram: []\n", `f.yaml:2:1: program: is not a known key; did you mean "programs"?; allowed: name, description,`},
+		{"nested unknown key", "programs:\n  - pkg: x\n", `f.yaml:2:5: programs[0].pkg: is not a known key; allowed: package, path, links, tags`},
+		{"twice", "name: a\nname: b\n", `f.yaml:2:1: name: was already given on line 1`},
+		{"wrong kind", "programs: x\n", `f.yaml:1:11: programs: value "x": is a single value, not a list; allowed: a list of mappings`},
+		{"wrong kind of value", "name: [a]\n", "f.yaml:1:7: name: is a list, not text"},
+		{"not a boolean", "module: {checkout: perhaps}\n", `f.yaml:1:20: module.checkout: value "perhaps": is not a truth value; allowed: true, false`},
+		{"empty", "", "the document is empty"},
+		{"not YAML", "a: [", "f.yaml:1:1: is not valid YAML"},
 	} {
-		_, err := decode("f.yaml", []byte(c.text))
+		_, doc := decode("f.yaml", []byte(c.text))
+		err := doc.Err()
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %s", c.name, err, c.want)
 		}
@@ -174,9 +175,10 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(good))
 	f.Add([]byte("transforms: [{module: a, drop: [b]}]\nchecks: [{command: [a], output: b}]\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := decode("f.yaml", data)
-		if err == nil {
-			c.validate("sample")
+		c, doc := decode("f.yaml", data)
+		decoded := doc.Err() == nil
+		c.validate(doc, "sample")
+		if decoded {
 			c.ldflags()
 		}
 	})

@@ -3,6 +3,8 @@
 package gomod
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -14,6 +16,8 @@ import (
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
+
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 var (
@@ -23,170 +27,149 @@ var (
 	placeRE    = regexp.MustCompile(`\$\{[^}]*\}?`)
 )
 
-// problems collects what is wrong with one file.
-type problems struct {
-	c   *Component
-	all []error
-}
-
-// add reports a problem with the value at a path. What is missing has no position: then it
-// is that of the nearest value around it.
-func (p *problems) add(at, format string, args ...any) {
-	where, known := p.c.positions[at]
-	for near := at; !known && near != ""; {
-		near = near[:max(0, strings.LastIndexAny(near, ".["))]
-		where, known = p.c.positions[near]
-	}
-	p.all = append(p.all, fmt.Errorf("%s:%d:%d: %s %s", p.c.file, where.line, where.column, at, fmt.Sprintf(format, args...)))
-}
-
 // validate checks everything that can be checked without looking at other files.
-func (c *Component) validate(wantName string) []error {
-	p := &problems{c: c}
+func (c *Component) validate(doc *strict.Document, wantName string) {
 	if c.Name != wantName {
-		p.add("name", "is %q; it must be that of the directory, %q", c.Name, wantName)
+		doc.Report("name", "is not the name of the directory", wantName)
 	}
 	if c.Description == "" {
-		p.add("description", "is missing; say in one line what the component is")
+		doc.Report("description", "is missing; say in one line what the component is")
 	}
-	c.validateModule(p)
-	c.validatePrograms(p)
-	for _, t := range c.Tags {
-		checkTag(p, "tags", t)
+	c.validateModule(doc)
+	c.validatePrograms(doc)
+	for i, t := range c.Tags {
+		checkTag(doc, fmt.Sprintf("tags[%d]", i), t)
 	}
 	for name, value := range c.Variables {
 		if !variableRE.MatchString(name) {
-			p.add("variables", "has key %q; it must be an import path, a dot and a variable's name", name)
+			doc.Report("variables."+name, "is not set by the name of a variable", "an import path, a dot and a variable's name")
 		}
 		if strings.ContainsAny(value, "'\"\n") {
-			p.add("variables["+name+"]", "is %q; quotes and line breaks cannot be passed to the linker", value)
+			doc.Report("variables."+name, "holds quotes or line breaks, which cannot be passed to the linker")
 		}
-		checkPlaceholders(p, "variables["+name+"]", value)
+		checkPlaceholders(doc, "variables."+name, value)
 	}
 	for i, t := range c.Transforms {
-		t.validate(p, fmt.Sprintf("transforms[%d]", i))
+		t.validate(doc, fmt.Sprintf("transforms[%d]", i))
 	}
 	for i, k := range c.Checks {
 		if len(k.Command) == 0 || k.Output == "" {
-			p.add(fmt.Sprintf("checks[%d]", i), "needs a command and an output")
+			doc.Report(fmt.Sprintf("checks[%d]", i), "needs a command and an output")
 		} else if !slices.Contains(c.commands(), k.Command[0]) {
-			p.add(fmt.Sprintf("checks[%d].command", i), "is %q; it must start with one of %s", k.Command, strings.Join(c.commands(), ", "))
+			doc.Report(fmt.Sprintf("checks[%d].command[0]", i), "is not the name of a program or link", c.commands()...)
 		}
-		checkPlaceholders(p, fmt.Sprintf("checks[%d].output", i), k.Output)
+		checkPlaceholders(doc, fmt.Sprintf("checks[%d].output", i), k.Output)
 	}
-	return p.all
 }
 
-func (c *Component) validateModule(p *problems) {
+func (c *Component) validateModule(doc *strict.Document) {
 	m := c.Module
 	if err := module.CheckPath(m.Path); err != nil {
-		p.add("module.path", "is %q: %v", m.Path, err)
+		doc.Report("module.path", "is not a module path: "+reason(err))
 	}
 	if m.Checkout {
 		if m.Version != "" {
-			p.add("module.version", "is %q; a component built from the checkout has no version of its own", m.Version)
+			doc.Report("module.version", "cannot be used with module.checkout: the checkout has no version of its own")
 		}
 		if len(c.Inputs) == 0 {
-			p.add("inputs", "is missing; list what of the checkout the component is built from")
+			doc.Report("inputs", "is missing; list what of the checkout the component is built from")
 		}
 		if len(c.Transforms) > 0 {
-			p.add("transforms", "cannot be used with module.checkout")
+			doc.Report("transforms", "cannot be used with module.checkout")
 		}
 	} else {
 		if len(c.Inputs) > 0 {
-			p.add("inputs", "can only be used with module.checkout")
+			doc.Report("inputs", "can only be used with module.checkout")
 		}
 		if !semver.IsValid(m.Version) {
-			p.add("module.version", "is %q; it must be an exact version such as v1.2.3", m.Version)
+			doc.Report("module.version", "is not an exact version", "a version such as v1.2.3")
 		}
 	}
 	for i, in := range c.Inputs {
-		checkRelative(p, fmt.Sprintf("inputs[%d]", i), in)
+		checkRelative(doc, fmt.Sprintf("inputs[%d]", i), in)
 	}
 }
 
-func (c *Component) validatePrograms(p *problems) {
+func (c *Component) validatePrograms(doc *strict.Document) {
 	if len(c.Programs) == 0 {
-		p.add("programs", "is empty; a component builds at least one")
+		doc.Report("programs", "is empty; a component builds at least one")
 	}
 	taken := map[string]string{}
 	place := func(at, file string) {
 		if !path.IsAbs(file) || path.Clean(file) != file || file == "/" {
-			p.add(at, "is %q; it must be a clean absolute path", file)
+			doc.Report(at, "is not a clean absolute path")
 		}
 		if other := taken[file]; other != "" {
-			p.add(at, "is %q, which %s is already", file, other)
+			doc.Report(at, "is already the path of "+other)
 		}
 		taken[file] = at
 	}
 	for i, prog := range c.Programs {
 		at := fmt.Sprintf("programs[%d]", i)
 		if rel, ok := strings.CutPrefix(prog.Package, "./"); ok {
-			checkRelative(p, at+".package", rel)
+			checkRelative(doc, at+".package", rel)
 		} else if prog.Package != "." && module.CheckImportPath(prog.Package) != nil {
-			p.add(at+".package", "is %q; it must be \".\", a path starting with \"./\" or an import path", prog.Package)
+			doc.Report(at+".package", "is not a package", `"."`, `a path that starts with "./"`, "an import path")
 		}
 		place(at+".path", prog.Path)
 		for j, l := range prog.Links {
 			place(fmt.Sprintf("%s.links[%d]", at, j), l)
 		}
-		for _, t := range prog.Tags {
-			checkTag(p, at+".tags", t)
+		for j, t := range prog.Tags {
+			checkTag(doc, fmt.Sprintf("%s.tags[%d]", at, j), t)
 		}
 	}
 }
 
-func (t Transform) validate(p *problems, at string) {
+func (t Transform) validate(doc *strict.Document, at string) {
 	if err := module.CheckPath(t.Module); err != nil {
-		p.add(at+".module", "is %q: %v", t.Module, err)
+		doc.Report(at+".module", "is not a module path: "+reason(err))
 	}
 	for i, d := range t.Drop {
-		checkRelative(p, fmt.Sprintf("%s.drop[%d]", at, i), d)
+		checkRelative(doc, fmt.Sprintf("%s.drop[%d]", at, i), d)
 	}
 	for i, d := range t.Libraries {
-		checkRelative(p, fmt.Sprintf("%s.libraries[%d]", at, i), d)
+		checkRelative(doc, fmt.Sprintf("%s.libraries[%d]", at, i), d)
 	}
 	for i, im := range t.Unimport {
 		if err := module.CheckImportPath(im); err != nil {
-			p.add(fmt.Sprintf("%s.unimport[%d]", at, i), "is %q: %v", im, err)
+			doc.Report(fmt.Sprintf("%s.unimport[%d]", at, i), "is not an import path: "+reason(err))
 		}
 	}
 	if t.Overlay != "" {
-		checkRelative(p, at+".overlay", t.Overlay)
+		checkRelative(doc, at+".overlay", t.Overlay)
 	}
 }
 
 // validateFiles checks the description against go.mod and the directory.
-func (c *Component) validateFiles() []error {
-	p := &problems{c: c}
+func (c *Component) validateFiles(doc *strict.Document) {
 	for i, t := range c.Transforms {
 		if t.Overlay == "" {
 			continue
 		}
 		if st, err := os.Stat(filepath.Join(c.Dir(), t.Overlay)); err != nil || !st.IsDir() {
-			p.add(fmt.Sprintf("transforms[%d].overlay", i), "is %q, which is not a directory of the component", t.Overlay)
+			doc.Report(fmt.Sprintf("transforms[%d].overlay", i), "is not a directory of the component")
 		}
 	}
 	mod, err := c.goMod()
 	if err != nil {
-		p.add("module", "cannot be compared with go.mod: %v", err)
-		return p.all
+		doc.Report("module", fmt.Sprintf("cannot be compared with go.mod: %v", err))
+		return
 	}
 	if c.Module.Checkout {
 		if mod.Module.Mod.Path != c.Module.Path {
-			p.add("module.path", "is %q; the checkout's go.mod says %q", c.Module.Path, mod.Module.Mod.Path)
+			doc.Report("module.path", "is not the module of the checkout's go.mod", mod.Module.Mod.Path)
 		}
-		return p.all
+		return
 	}
 	if got := required(mod, c.Module.Path); c.Module.Path != mod.Module.Mod.Path && got != c.Module.Version {
-		p.add("module.version", "is %q; go.mod requires %s %q", c.Module.Version, c.Module.Path, got)
+		doc.Report("module.version", fmt.Sprintf("is not what go.mod requires of %s", c.Module.Path), cmp.Or(got, "a requirement in go.mod"))
 	}
 	for i, t := range c.Transforms {
 		if required(mod, t.Module) == "" {
-			p.add(fmt.Sprintf("transforms[%d].module", i), "is %q, which go.mod does not require", t.Module)
+			doc.Report(fmt.Sprintf("transforms[%d].module", i), "is not a module that go.mod requires")
 		}
 	}
-	return p.all
 }
 
 // goMod parses the go.mod that the component is built with.
@@ -220,22 +203,32 @@ func (c *Component) commands() []string {
 	return all
 }
 
-func checkTag(p *problems, at, tag string) {
+func checkTag(doc *strict.Document, at, tag string) {
 	if !tagRE.MatchString(tag) {
-		p.add(at, "has %q; a build tag is letters, digits, underscores and dots", tag)
+		doc.Report(at, "is not a build tag", "letters, digits, underscores and dots")
 	}
 }
 
-func checkRelative(p *problems, at, file string) {
+func checkRelative(doc *strict.Document, at, file string) {
 	if !filepath.IsLocal(file) || path.Clean(file) != file {
-		p.add(at, "is %q; it must be a clean relative path that does not leave its directory", file)
+		doc.Report(at, "is not a clean relative path that stays in its directory")
 	}
 }
 
-func checkPlaceholders(p *problems, at, value string) {
+func checkPlaceholders(doc *strict.Document, at, value string) {
+	known := []string{"${version}", "${number}", "${major}", "${minor}"}
 	for _, m := range placeRE.FindAllString(value, -1) {
-		if !slices.Contains([]string{"${version}", "${number}", "${major}", "${minor}"}, m) {
-			p.add(at, "has %s; allowed are ${version}, ${number}, ${major} and ${minor}", m)
+		if !slices.Contains(known, m) {
+			doc.Report(at, "has "+m, known...)
 		}
 	}
+}
+
+// reason is why a path is invalid, without the path.
+func reason(err error) string {
+	var invalid *module.InvalidPathError
+	if errors.As(err, &invalid) {
+		err = invalid.Err
+	}
+	return err.Error()
 }
