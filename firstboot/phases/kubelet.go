@@ -64,14 +64,8 @@ func kubeletRuns(ctx context.Context, s *State) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range files {
-		have, err := os.ReadFile(s.path(f.Path))
-		if err != nil {
-			return err
-		}
-		if !bytes.Equal(have, f.Data) {
-			return fmt.Errorf("%s is not what the node document asks for", f.Path)
-		}
+	if err := s.asWanted(files); err != nil {
+		return err
 	}
 	return s.kubeletHealthy(ctx)
 }

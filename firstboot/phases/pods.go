@@ -46,6 +46,11 @@ func placed(s *State, want func(string) bool) error {
 	if err != nil {
 		return err
 	}
+	return s.asWanted(files)
+}
+
+// asWanted says which file is absent or another than the node document leads to.
+func (s *State) asWanted(files []kubeadm.File) error {
 	for _, f := range files {
 		have, err := os.ReadFile(s.path(f.Path))
 		if err != nil {
