@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/imgbuild/imgbuild/builder/lock"
 	"github.com/imgbuild/imgbuild/builder/manifest"
 	"github.com/imgbuild/imgbuild/builder/plan"
+	"github.com/imgbuild/imgbuild/builder/progress"
 	"github.com/imgbuild/imgbuild/builder/rootfs"
 	"github.com/imgbuild/imgbuild/builder/source/gomod"
 	"github.com/imgbuild/imgbuild/builder/tree"
@@ -40,6 +42,7 @@ func composeInitrd(ctx context.Context, w *work, s *plan.Step) error {
 func (w *work) writeInitrd(ctx context.Context, scratch, out string) error {
 	task := w.Sink.Start("compose initrd", 0)
 	err := func() error {
+		task.Note("kernel modules")
 		x, err := w.extractModules(ctx, w.profile.Initrd.Modules, scratch)
 		if err != nil {
 			return err
@@ -56,6 +59,7 @@ func (w *work) writeInitrd(ctx context.Context, scratch, out string) error {
 		if err != nil {
 			return err
 		}
+		task.Note("files and libraries")
 		t, err := initrd.Compose(initrd.Inputs{
 			Profile: w.profile, Architecture: w.Arch, Packages: w.composePackages(set),
 			Modules: modules, Components: components, Assets: w.assets(),
@@ -67,10 +71,23 @@ func (w *work) writeInitrd(ctx context.Context, scratch, out string) error {
 		if err != nil {
 			return err
 		}
-		return errors.Join(initrd.Write(f, t), f.Close())
+		task.Note("compressing")
+		return errors.Join(initrd.Write(counted{f, task}, t), f.Close())
 	}()
 	task.Done(err)
 	return err
+}
+
+// counted reports what is written through it.
+type counted struct {
+	io.Writer
+	task progress.Task
+}
+
+func (c counted) Write(p []byte) (int, error) {
+	n, err := c.Writer.Write(p)
+	c.task.Add(int64(n))
+	return n, err
 }
 
 func composeRoot(ctx context.Context, w *work, _ *plan.Step) error {

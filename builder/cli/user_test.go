@@ -21,6 +21,9 @@ const nobody = 65534
 // only read: caches of imgbuild and of Go go where the account may write.
 func TestOrdinaryUser(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("compiles Go's standard library into the empty home")
+	}
 	s := newSite(t)
 	if os.Getuid() != 0 {
 		t.Skip("this test already runs as an ordinary user, and so do the others")
