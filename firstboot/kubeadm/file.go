@@ -69,7 +69,7 @@ func writeFile(root string, f File) (bool, error) {
 		err = os.Rename(tmp.Name(), path)
 	}
 	if err == nil {
-		err = syncDir(dir)
+		err = SyncDir(dir)
 	}
 	if err != nil {
 		return false, fmt.Errorf("writing %s: %w", f.Path, err)
@@ -104,10 +104,11 @@ func MakeDir(root, dir string) error {
 	if err := os.Chmod(path, dirMode(dir)); err != nil {
 		return fmt.Errorf("setting the mode of %s: %w", dir, err)
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
-func syncDir(dir string) error {
+// SyncDir makes the names that were created in or renamed into dir survive a power cut.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -185,10 +185,5 @@ func replaceLink(link, target string) error {
 	if err := os.Rename(tmp, link); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(link))
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return kubeadm.SyncDir(filepath.Dir(link))
 }
