@@ -25,8 +25,10 @@ type Options struct {
 	NodeName string
 	// Guest, when not nil, replaces the single control plane of the generated config.
 	Guest *Guest
-	// Files are added to the generated config.
+	// Files and Units are added to the generated config. The guest reads it byte by byte, at a
+	// few ten kilobytes a second when emulated: what is large belongs on a disk (Spec.Disks).
 	Files []GuestFile
+	Units []GuestUnit
 	// Title names the run in its time line; default is the image's file name.
 	Title string
 	// Timeout bounds the time to Ready; default 10 minutes.

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/erofs/go-erofs"
+
 	"github.com/imgbuild/imgbuild/builder/tool"
 	"github.com/imgbuild/imgbuild/builder/vm"
 )
@@ -28,7 +31,9 @@ import (
 type env struct {
 	root, imgbuild, image string
 	qemu                  *tool.Set
-	kubernetes, probe     string
+	kubernetes            string
+	// probeDisk is an EROFS that holds the in-guest probe.
+	probeDisk string
 }
 
 var (
@@ -81,7 +86,7 @@ func findEnv() (e env, err error) {
 		return e, err
 	}
 	e.kubernetes, _, _ = strings.Cut(programs, "\n")
-	e.probe, err = buildProbe(e.root)
+	e.probeDisk, err = buildProbe(e.root)
 	return e, err
 }
 
@@ -97,37 +102,46 @@ func (e env) output(args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// buildProbe compiles the in-guest probe; the go command caches it.
+// buildProbe compiles the in-guest probe and puts it on a disk.
 func buildProbe(root string) (string, error) {
-	dir, err := os.MkdirTemp("", "imgbuild-probe-")
-	if err != nil {
+	dir := filepath.Join(root, "out/test/probe")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	probe := filepath.Join(dir, "probe")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", probe, "./test/e2e/probe")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", filepath.Join(dir, "probe"), "./test/e2e/probe")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", cmd, err, out)
 	}
-	return probe, nil
+	disk := dir + ".erofs"
+	f, err := os.Create(disk)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	w := erofs.Create(f)
+	if err := errors.Join(w.CopyFrom(os.DirFS(dir)), w.Close()); err != nil {
+		return "", err
+	}
+	return disk, f.Truncate(16 << 20)
 }
 
-// probeDir is where the probe lies in the guest.
-const probeDir = "/var/lib/imgbuild-test"
+// probeDir is where the probe's disk is mounted in the guest, by probeMount.
+const (
+	probeDir   = "/var/lib/imgbuildtest"
+	probeMount = "[Unit]\nDescription=Test programs\n[Mount]\nWhat=/dev/disk/by-id/virtio-imgbuild1\nWhere=" + probeDir +
+		"\nType=erofs\nOptions=ro\n[Install]\nWantedBy=multi-user.target\n"
+)
 
 // options describe a machine for tests: as many processors as the host has, up to four.
 func (e env) options(t *testing.T) vm.Options {
 	t.Helper()
-	data, err := os.ReadFile(e.probe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	accel := vm.Accel(os.Getenv("IMGBUILD_E2E_ACCEL"))
 	var mu sync.Mutex
 	return vm.Options{
-		Spec:    vm.Spec{Image: e.image, CPUs: min(4, max(2, runtime.NumCPU())), MemoryMiB: vm.DefaultMemoryMiB, DiskSize: 8 << 30, Accel: accel},
-		Files:   []vm.GuestFile{{Path: probeDir + "/probe", Mode: 0o755, Data: data}},
+		Spec: vm.Spec{Image: e.image, Disks: []string{e.probeDisk}, CPUs: min(4, max(2, runtime.NumCPU())), MemoryMiB: vm.DefaultMemoryMiB,
+			DiskSize: 8 << 30, Accel: vm.Accel(os.Getenv("IMGBUILD_E2E_ACCEL"))},
+		Units:   []vm.GuestUnit{{Name: "var-lib-imgbuildtest.mount", Contents: probeMount}},
 		Timeout: bootTimeout,
 		Events: func(ev vm.Event) {
 			mu.Lock()
