@@ -104,3 +104,28 @@ func (s *selector) findLibrary(name, origin string, d *elfDeps) (string, error) 
 	}
 	return "", fmt.Errorf("needs %s, which none of the initrd's packages holds (searched %s)", name, strings.Join(dirs, ", "))
 }
+
+// MissingLibraries returns one error for every program or library of a tree that needs a
+// shared library the tree does not hold.
+func MissingLibraries(t *tree.Tree) []error {
+	s := &selector{from: t, to: tree.New()}
+	var problems []error
+	for _, n := range t.Nodes() {
+		if n.Kind != tree.Regular || strings.HasPrefix(n.Path, "/usr/lib/modules/") {
+			continue
+		}
+		deps, err := elfNeeds(n)
+		if err != nil {
+			problems = append(problems, err)
+		}
+		if deps == nil {
+			continue
+		}
+		for _, name := range deps.needed {
+			if _, err := s.findLibrary(name, path.Dir(n.Path), deps); err != nil {
+				problems = append(problems, fmt.Errorf("%s: %w", n.Path, err))
+			}
+		}
+	}
+	return problems
+}

@@ -8,7 +8,6 @@ import (
 	"path"
 	"strings"
 
-	"github.com/bmatcuk/doublestar/v4"
 	"github.com/imgbuild/imgbuild/builder/tree"
 )
 
@@ -16,21 +15,23 @@ import (
 // mistake: the package changed, or the path is misspelled.
 func (c *composer) removals() error {
 	var problems []error
+	patterns := make([]string, len(c.Profile.Remove))
+	for i, r := range c.Profile.Remove {
+		patterns[i] = r.Path
+	}
+	m, err := NewMatcher(patterns)
+	if err != nil {
+		return err
+	}
 	matched := map[string]int{}
 	gone := map[string]bool{}
 	for _, n := range c.t.Nodes() {
 		if !strings.HasPrefix(n.Origin, "deb:") {
 			continue
 		}
-		for _, r := range c.Profile.Remove {
-			ok, err := MatchPath(r.Path, n.Path)
-			if err != nil {
-				return err
-			}
-			if ok {
-				matched[r.Path]++
-				gone[n.Path] = true
-			}
+		for _, i := range m.Match(n.Path) {
+			matched[patterns[i]]++
+			gone[n.Path] = true
 		}
 	}
 	for _, r := range c.Profile.Remove {
@@ -44,24 +45,6 @@ func (c *composer) removals() error {
 	}
 	removeAll(c.t, gone)
 	return nil
-}
-
-// MatchPath reports whether p is, or is below, what pattern matches. Patterns are
-// absolute; * stays within a directory, ** crosses directories, {a,b} are alternatives.
-func MatchPath(pattern, p string) (bool, error) {
-	for ; p != "/"; p = path.Dir(p) {
-		ok, err := doublestar.Match(pattern, p)
-		if err != nil {
-			return false, fmt.Errorf("pattern %q: %w", pattern, err)
-		}
-		if ok {
-			return true, nil
-		}
-		if !strings.Contains(pattern, "*") && len(p) < len(pattern) && !strings.Contains(pattern, "{") {
-			return false, nil
-		}
-	}
-	return false, nil
 }
 
 // removeAll deletes paths, then directories that only held such paths.
@@ -81,7 +64,7 @@ func removeAll(t *tree.Tree, gone map[string]bool) {
 		if children[p] > 0 && t.Lookup(p).Kind == tree.Directory {
 			continue // something below it stays
 		}
-		t.Remove(p)
+		t.Delete(p)
 		dir := path.Dir(p)
 		children[dir]--
 		if children[dir] == 0 && strings.HasPrefix(t.Lookup(dir).Origin, "deb:") && strings.Count(dir, "/") > 1 {

@@ -12,6 +12,7 @@ package tree
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -180,6 +181,10 @@ func (t *Tree) Remove(p string) int {
 	return removed
 }
 
+// Delete removes the node at p alone. Callers make sure that nothing is left below it;
+// unlike Remove it does not look at the rest of the tree.
+func (t *Tree) Delete(p string) { delete(t.nodes, Clean(p)) }
+
 // Paths returns every path in lexical order, parents before children.
 func (t *Tree) Paths() []string {
 	out := make([]string, 0, len(t.nodes))
@@ -251,7 +256,19 @@ func Clean(p string) string { return path.Clean("/" + p) }
 
 // comparePaths orders by element, so that "/a/b" comes before "/a-b".
 func comparePaths(a, b string) int {
-	return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
+	for i := 0; i < len(a) && i < len(b); i++ {
+		if a[i] == b[i] {
+			continue
+		}
+		switch {
+		case a[i] == '/':
+			return -1
+		case b[i] == '/':
+			return 1
+		}
+		return cmp.Compare(a[i], b[i])
+	}
+	return cmp.Compare(len(a), len(b))
 }
 
 // FileMode converts the kind and mode bits of n to the standard library's form.
