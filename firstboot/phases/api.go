@@ -34,9 +34,11 @@ var (
 func awaitAPI(ctx context.Context, s *State) error {
 	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.KubernetesAPICall.D())
 	defer cancel()
+	began := time.Now()
 	if err := firstAnswer(ctx, s.Config.LocalEndpoint()); err != nil {
 		return fmt.Errorf("the API server at %s did not answer: %w; see /var/log/pods and journalctl -u kubelet", s.Config.LocalURL(), err)
 	}
+	s.APIWait = time.Since(began)
 	s.Mark("api-answers")
 	objs, err := s.objects(addons.Admins)
 	if err != nil {

@@ -215,7 +215,7 @@ func newMachine(t *testing.T, ctx context.Context) (*machine, *State) {
 		BootstrapTokens: []node.BootstrapToken{{Token: "abcdef.0123456789abcdef"}}}
 	node.SetDefaults(n)
 	s := NewState(n, slog.New(slog.NewTextHandler(t.Output(), nil)), func(name string) { t.Logf("mark %s", name) })
-	s.Root, s.StartUnit = root, m.startUnit
+	s.Root, s.StartUnit, s.RestartUnit = root, m.startUnit, m.startUnit
 	s.Containerd = containerdtest.Start(t)
 	s.Host = func(context.Context, string, *node.Node) (kubeadm.Host, error) {
 		return kubeadm.Host{Hostname: m.node, Address: addr, KubernetesVersion: "v1.36.3"}, nil

@@ -118,3 +118,17 @@ func finalizeKubelet(ctx context.Context, s *State) error {
 	}
 	return nil
 }
+
+// patience is how long the API may have been missed before the kubelet is restarted. The
+// pauses between a client's attempts double up to half a minute; until the last of the
+// kubelet's informers has come through one, it starts no pod that needs the API.
+const patience = 5 * time.Second
+
+// connectKubelet restarts a kubelet that has been waiting for the API. Static pods do not
+// notice. An API that was there at once leaves nothing to make up for.
+func connectKubelet(ctx context.Context, s *State) error {
+	if s.APIWait < patience {
+		return nil
+	}
+	return s.RestartUnit(ctx, KubeletUnit)
+}

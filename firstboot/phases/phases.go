@@ -13,7 +13,7 @@ import (
 )
 
 // Names of the phases. They are kubeadm's where kubeadm has the phase; identity, base-image,
-// api, cni, node-ready and hand-over are ours.
+// api, kubelet-connect, cni, node-ready and hand-over are ours.
 const (
 	Preflight        = "preflight"
 	Identity         = "identity"
@@ -29,6 +29,7 @@ const (
 	MarkControlPlane = "mark-control-plane"
 	BootstrapToken   = "bootstrap-token"
 	KubeletFinalize  = "kubelet-finalize"
+	KubeletConnect   = "kubelet-connect"
 	Addons           = "addons"
 	CNI              = "cni"
 	NodeReady        = "node-ready"
@@ -80,12 +81,14 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 			Check: objectsThere(tokenObjects...), Run: writeObjects(tokenObjects...), Timeout: api, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: KubeletFinalize, Purpose: "the kubelet renews its own certificate", Needs: []string{KubeletStart}, Roles: cp,
 			Run: finalizeKubelet, Timeout: t.KubeletHealthCheck.D() + slack, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: KubeletConnect, Purpose: "the kubelet asks the API again without delay", Needs: []string{API, KubeletFinalize}, Roles: cp,
+			Run: connectKubelet, Timeout: time.Minute, Attempts: 3, Pause: time.Second, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: CNI, Purpose: "containers can be attached to the pod network", Needs: []string{Addons},
 			Run: awaitSubnet, Timeout: t.NodeReady.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: NodeReady, Purpose: "the node is Ready", Needs: []string{MarkControlPlane, Addons, CNI}, Roles: cp,
 			Run: awaitReady, Timeout: t.NodeReady.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: HandOver, Purpose: "the kubelet owns the node from now on",
-			Needs: []string{NodeReady, WaitControlPlane, BootstrapToken, KubeletFinalize},
+			Needs: []string{NodeReady, WaitControlPlane, BootstrapToken, KubeletConnect},
 			Run:   handOver, Timeout: time.Minute, OnChange: phase.Redo},
 	)
 }

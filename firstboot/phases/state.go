@@ -33,6 +33,8 @@ type State struct {
 	Mark func(name string)
 	// StartUnit starts a systemd unit without waiting for it.
 	StartUnit func(ctx context.Context, unit string) error
+	// RestartUnit restarts one without waiting for it.
+	RestartUnit func(ctx context.Context, unit string) error
 	// Containerd is the path of containerd's socket.
 	Containerd string
 	// Host finds out about the machine; it may wait for the network.
@@ -44,12 +46,14 @@ type State struct {
 	conditions []condition
 
 	Config *kubeadm.Config
+	// APIWait is how long this run waited for the API's first answer.
+	APIWait time.Duration
 }
 
 // NewState returns the state of a run on this machine.
 func NewState(n *node.Node, log *slog.Logger, mark func(string)) *State {
 	return &State{
-		Root: "/", Node: n, Start: time.Now(), Log: log, Mark: mark, StartUnit: systemctlStart,
+		Root: "/", Node: n, Start: time.Now(), Log: log, Mark: mark, StartUnit: systemctl("start"), RestartUnit: systemctl("restart"),
 		Containerd: "/run/containerd/containerd.sock", Host: FindHost, Poll: 250 * time.Millisecond, conditions: machineConditions,
 	}
 }
@@ -117,12 +121,14 @@ func (s *State) sleep(ctx context.Context) error {
 	}
 }
 
-// systemctlStart queues the start of a unit. Waiting for the job would tie first boot to
-// readiness protocols it checks better itself.
-func systemctlStart(ctx context.Context, unit string) error {
-	cmd := exec.CommandContext(ctx, "systemctl", "start", "--no-block", unit)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(string(out)))
+// systemctl returns a function that queues a job for a unit. Waiting for the job would tie
+// first boot to readiness protocols it checks better itself.
+func systemctl(verb string) func(ctx context.Context, unit string) error {
+	return func(ctx context.Context, unit string) error {
+		cmd := exec.CommandContext(ctx, "systemctl", verb, "--no-block", unit)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(string(out)))
+		}
+		return nil
 	}
-	return nil
 }
