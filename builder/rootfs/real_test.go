@@ -38,7 +38,7 @@ func composeFrom(t testing.TB, r *rootfstest.Real) *tree.Tree {
 	t.Helper()
 	// The kernel's modules have tests of their own; extracting them takes a while.
 	modules := tree.New()
-	if err := modules.Put(tree.Node{Path: "/usr/lib/modules/test/modules.dep", Kind: tree.Regular, Mode: 0o644, Origin: "kernel:test"}); err != nil {
+	if err := modules.Put(tree.Node{Path: "/usr/lib/modules/test/modules.dep", Kind: tree.Regular, Mode: 0o644, Content: tree.Bytes(nil), Origin: "kernel:test"}); err != nil {
 		t.Fatal(err)
 	}
 	root, _, err := rootfs.Compose(rootfs.Inputs{

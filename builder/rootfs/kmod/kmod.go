@@ -97,6 +97,23 @@ func Extract(t *tree.Tree, globs []string, dir string) (*Extraction, error) {
 // which is how modules refer to each other.
 func Name(p string) string { return strings.ReplaceAll(path.Base(p), "-", "_") }
 
+// Decompressed returns a kernel package's tree with those modules replaced that an earlier
+// extraction has decompressed already. Unpacking XZ is most of what Extract does.
+func Decompressed(kernel, extracted *tree.Tree) (*tree.Tree, error) {
+	out := tree.New()
+	for _, n := range kernel.Nodes() {
+		if plain := strings.TrimSuffix(n.Path, ".xz"); plain != n.Path {
+			if have := extracted.Lookup(plain); have != nil {
+				n = have
+			}
+		}
+		if err := out.Put(*n); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 func moduleStem(p string) (string, bool) {
 	for _, suffix := range []string{".ko", ".ko.xz"} {
 		if s, ok := strings.CutSuffix(p, suffix); ok {
