@@ -124,6 +124,21 @@ func TestComposeMinimal(t *testing.T) {
 	}
 }
 
+func TestOnlyDebugImagesHaveAShell(t *testing.T) {
+	link := etcUnits + "/multi-user.target.wants/" + debugUnit
+	root, _ := mustCompose(t, Inputs{Profile: minimal(nil), Packages: []Package{base()}})
+	if root.Lookup(link) != nil {
+		t.Error("an ordinary image starts the debug shell")
+	}
+	root, _ = mustCompose(t, Inputs{Profile: minimal(&profile.Profile{Debug: true}), Packages: []Package{base()}})
+	if n := root.Lookup(link); n == nil || !strings.Contains(text(t, root, n.Target), "ExecStart=-/bin/sh") {
+		t.Error("a debug image does not start the debug shell")
+	}
+	if got := text(t, root, "/usr/lib/os-release"); !strings.Contains(got, "VARIANT_ID=test-debug\n") {
+		t.Errorf("os-release of a debug image does not say so:\n%s", got)
+	}
+}
+
 func TestRemovals(t *testing.T) {
 	pkg := shipped("pkg", map[string]string{
 		"/usr/share/doc/pkg/copyright": "x", "/usr/share/doc/pkg/more/text": "x",

@@ -23,6 +23,11 @@ const (
 )
 
 func (c *composer) units() error {
+	if c.Profile.Debug {
+		if err := c.debugShell(); err != nil {
+			return err
+		}
+	}
 	links, err := EnableUnits(c.t, c.Profile.Units, "step:units")
 	if err != nil {
 		return err
