@@ -112,6 +112,7 @@ func (o Options) generate(now time.Time) ([]byte, error) {
 		}
 	}
 	g.Files = append(slices.Clone(g.Files), o.Files...)
+	g.Units = append(slices.Clone(g.Units), o.Units...)
 	return g.Ignition()
 }
 

@@ -225,7 +225,8 @@ func TestGuestUnits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := Options{Guest: &Guest{Files: ca, Units: []GuestUnit{{Name: "x.service", Contents: "[Service]\nExecStart=/bin/true\n"}}}}.generate(time.Now())
+	config, err := Options{Guest: &Guest{Files: ca, Units: []GuestUnit{{Name: "x.service", Contents: "[Service]\nExecStart=/bin/true\n"}}},
+		Units: []GuestUnit{{Name: "y.service", Contents: "[Service]\nExecStart=/bin/false\n"}}}.generate(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +234,7 @@ func TestGuestUnits(t *testing.T) {
 	if err != nil || report.IsFatal() {
 		t.Fatalf("%v\n%s", err, report)
 	}
-	if u := cfg.Systemd.Units; len(u) != 1 || u[0].Name != "x.service" || !*u[0].Enabled {
+	if u := cfg.Systemd.Units; len(u) != 2 || u[0].Name != "x.service" || u[1].Name != "y.service" || !*u[0].Enabled || !*u[1].Enabled {
 		t.Errorf("units %+v", u)
 	}
 	if _, err := authority(config); err != nil {
