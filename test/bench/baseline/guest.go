@@ -33,7 +33,8 @@ func Guest(now time.Time) (*vm.Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &vm.Guest{Files: append(files, vm.Hostname("cp-1"))}
+	g := &vm.Guest{Files: append(files, vm.Hostname("cp-1"),
+		vm.GuestFile{Path: "/etc/hosts", Mode: 0o644, Data: []byte("127.0.0.1 localhost\n10.0.2.15 cp-1\n")})}
 	for _, f := range []struct {
 		name, path string
 		mode       int

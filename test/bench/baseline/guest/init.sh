@@ -6,6 +6,7 @@ mark() {
 	read -r up rest < /proc/uptime
 	echo "imgbuild: mark $1 t=${up}s" > /dev/console
 }
+trap 'test $? = 0 || echo "imgbuild: this machine cannot start: stock kubeadm failed" > /dev/console' EXIT
 mark start
 mkdir -p /run/bench
 mount -t erofs -o ro /dev/disk/by-id/virtio-imgbuild1 /run/bench
