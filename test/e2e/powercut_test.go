@@ -30,7 +30,7 @@ func kind(k vm.Kind) func(vm.Event) bool {
 // TestPowerCut kills the machine in the middle of first boot, twice on the same disk, and
 // expects the third start to converge.
 func TestPowerCut(t *testing.T) {
-	e := need(t)
+	e := needLong(t)
 	survive(t, e, cut{"keys are being made", kind(vm.FirstbootStarted), 300 * time.Millisecond},
 		cut{"objects are being written", phaseDone("api"), 500 * time.Millisecond})
 }
