@@ -33,15 +33,21 @@ func sample(t testing.TB) *tree.Tree {
 	return out
 }
 
-// decompress is the kernel's view of the frame: no end mark, every block by itself.
+// decompress is the kernel's view of the frame: every block by itself, size zero ends it.
 func decompress(t testing.TB, data []byte) []byte {
 	t.Helper()
 	if binary.LittleEndian.Uint32(data) != lz4Magic {
 		t.Fatalf("magic %08x", binary.LittleEndian.Uint32(data))
 	}
+	if len(data)%4 != 0 {
+		t.Errorf("%d bytes: an archive behind this one would not be aligned", len(data))
+	}
 	var out []byte
-	for data = data[4:]; len(data) > 0; {
+	for data = data[4:]; ; {
 		size := binary.LittleEndian.Uint32(data)
+		if size == 0 {
+			break
+		}
 		block := make([]byte, lz4BlockSize)
 		n, err := lz4.UncompressBlock(data[4:4+size], block)
 		if err != nil {

@@ -46,10 +46,16 @@ func compress(w io.Writer, data []byte) error {
 	if err := binary.Write(w, binary.LittleEndian, uint32(lz4Magic)); err != nil {
 		return err
 	}
+	size := 4
 	for _, b := range blocks {
 		if _, err := w.Write(b); err != nil {
 			return err
 		}
+		size += len(b)
 	}
-	return nil
+	// The frame has no end mark of its own. The boot stub appends archives to this one: the
+	// kernel takes a block of size zero for the end, skips zeros, and expects the next
+	// archive at a multiple of four.
+	_, err := w.Write(make([]byte, 4+(4-size%4)%4))
+	return err
 }
