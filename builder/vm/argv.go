@@ -87,7 +87,8 @@ func Arguments(s Spec, root string) []string {
 // emulatedArguments are what a kernel on an emulated CPU is told besides its own command line.
 // The time stamp counter follows the host's clock, and a busy host must not make the kernel
 // give it up for a timer that costs an exit per reading. There is no speculation to mitigate.
-var emulatedArguments = []string{"tsc=reliable", "mitigations=off"}
+// A disk that takes long to appear is slow, not absent.
+var emulatedArguments = []string{"tsc=reliable", "mitigations=off", "systemd.default_device_timeout_sec=15min"}
 
 // accelArguments choose the accelerator and the CPU. Under TCG a fifth level of page tables
 // and nested virtualisation buy nothing and are paid for in every page walk; with MWAIT, idle
