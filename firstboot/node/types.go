@@ -8,6 +8,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -113,6 +114,18 @@ const (
 	EndpointLocal EndpointMode = "local"
 )
 
+// CAVerification says what vouches for an authority that a machine does not know yet.
+type CAVerification string
+
+// The ways to verify an authority.
+const (
+	// VerifyPin: one of join.caCertHashes has to match.
+	VerifyPin CAVerification = "pin"
+	// VerifyToken: the bootstrap token's signature on cluster-info is enough. Whoever has the
+	// token could pose as the cluster.
+	VerifyToken CAVerification = "token"
+)
+
 // Secret is a string that formats as "[redacted]" with every fmt verb and in JSON. YAML
 // keeps the value, because the document itself is where it lives.
 type Secret string
@@ -163,7 +176,10 @@ type Node struct {
 	Role    Role    `yaml:"role"`
 	Cluster Cluster `yaml:"cluster"`
 	Node    Machine `yaml:"node,omitempty"`
-	PKI     PKI     `yaml:"pki,omitempty"`
+	// Hosts lets one document serve several machines: the first entry that matches the
+	// machine takes the place of Node. A machine that none matches is refused.
+	Hosts []Host `yaml:"hosts,omitempty"`
+	PKI   PKI    `yaml:"pki,omitempty"`
 	// BootstrapTokens are created by control planes and used by machines that join.
 	BootstrapTokens []BootstrapToken `yaml:"bootstrapTokens,omitempty"`
 	Join            Join             `yaml:"join,omitempty"`
@@ -192,6 +208,23 @@ type Cluster struct {
 	// ControlPlanes lists every control plane known when the document was written.
 	// With none or one listed, a control plane starts a cluster of its own.
 	ControlPlanes []Peer `yaml:"controlPlanes,omitempty"`
+	// Founders names those of ControlPlanes that may start the cluster: their etcd members
+	// are its first. The others only ever join. Empty means that all of them may.
+	Founders []string `yaml:"founders,omitempty"`
+}
+
+// Members returns the control planes whose etcd members start the cluster.
+func (c Cluster) Members() []Peer {
+	if len(c.Founders) == 0 {
+		return c.ControlPlanes
+	}
+	var out []Peer
+	for _, p := range c.ControlPlanes {
+		if slices.Contains(c.Founders, p.Name) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // Networking holds the cluster's address ranges in CIDR notation.
@@ -225,6 +258,27 @@ type Machine struct {
 	Labels map[string]string `yaml:"labels,omitempty"`
 	// Taints replace the role's own when not nil; an empty list means none.
 	Taints *[]Taint `yaml:"taints,omitempty"`
+}
+
+// Host is one of several machines that share a document.
+type Host struct {
+	// Match says which machine this is.
+	Match Match `yaml:"match"`
+	// Node is used in place of the document's own.
+	Node Machine `yaml:"node"`
+	// VIPPriority replaces vip.priority when it is not 0.
+	VIPPriority int `yaml:"vipPriority,omitempty"`
+}
+
+// Match describes a machine by what its hardware says. Everything given has to agree; at
+// least one thing has to be given. Letters compare without regard to case.
+type Match struct {
+	// MAC is the address of one of the machine's network interfaces, with colons.
+	MAC string `yaml:"mac,omitempty"`
+	// UUID is the product UUID that the firmware reports (DMI product_uuid).
+	UUID string `yaml:"uuid,omitempty"`
+	// Serial is the product serial number that the firmware reports (DMI product_serial).
+	Serial string `yaml:"serial,omitempty"`
 }
 
 // Taint is a node taint. Effect is NoSchedule, PreferNoSchedule or NoExecute.
@@ -267,6 +321,12 @@ type Join struct {
 	// CACertHashes pin the cluster's authority: "sha256:" and the hexadecimal SHA-256 of
 	// its SubjectPublicKeyInfo.
 	CACertHashes []string `yaml:"caCertHashes,omitempty"`
+	// CAVerification says what vouches for the authority of the cluster that is joined.
+	CAVerification CAVerification `yaml:"caVerification,omitempty"`
+	// Renew makes control planes keep the tokens of this document, and with pki.mode
+	// generate the kubeadm-certs secret, usable beyond their lifetime, so that machines can
+	// join at any time.
+	Renew bool `yaml:"renew,omitempty"`
 }
 
 // APIServer adjusts the API server.
@@ -317,6 +377,9 @@ type Network struct {
 	MTU int `yaml:"mtu,omitempty"`
 	// Interface carries the overlay; empty takes that of the node address.
 	Interface string `yaml:"interface,omitempty"`
+	// Manifests are files on control planes whose objects are applied with the add-ons, in
+	// this order: the pod network of a cluster with provider none, for example.
+	Manifests []string `yaml:"manifests,omitempty"`
 }
 
 // Delivery says where programs run from.
@@ -329,6 +392,9 @@ type Delivery struct {
 	ImageRepository string `yaml:"imageRepository,omitempty"`
 	// Images replaces the image reference of single components delivered as images.
 	Images map[string]string `yaml:"images,omitempty"`
+	// ForeignImages names, for kube-proxy and flannel, the image that runs on nodes whose
+	// host has no programs of ours.
+	ForeignImages map[string]string `yaml:"foreignImages,omitempty"`
 }
 
 // For returns how a component is delivered.
@@ -405,6 +471,7 @@ func SetDefaults(n *Node) {
 	def(&n.PKI.Algorithm, ECDSAP256)
 	def(&n.PKI.CAValidity, Duration(87600*time.Hour))
 	def(&n.PKI.Validity, Duration(8760*time.Hour))
+	def(&n.Join.CAVerification, VerifyPin)
 	def(&n.APIServer.Port, 6443)
 	def(&n.Network.Provider, NetworkFlannel)
 	def(&n.Delivery.Mode, DeliveryVerity)

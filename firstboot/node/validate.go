@@ -42,7 +42,8 @@ func validate(doc *strict.Document, n *Node) {
 	oneOf(v, "kind", n.Kind, Kind)
 	oneOf(v, "role", n.Role, ControlPlane, Worker)
 	v.cluster(n)
-	v.machine(n)
+	v.machine("node", n.Node)
+	v.hosts(n)
 	v.pki(n)
 	v.tokens(n)
 	v.parts(n)
@@ -146,7 +147,20 @@ func (v *validator) peers(n *Node, pods, services netip.Prefix) {
 		names[p.Name], addrs[a] = i, i
 		v.outside(at+".address", a, pods, services)
 	}
+	for i, f := range n.Cluster.Founders {
+		at := fmt.Sprintf("cluster.founders[%d]", i)
+		if _, ok := names[f]; !ok {
+			v.fail(at, "is not the name of a control plane", "the names of cluster.controlPlanes")
+		}
+		if slices.Contains(n.Cluster.Founders[:i], f) {
+			v.fail(at, "was already named", "each control plane once")
+		}
+	}
 	v.outside("node.address", v.ip("node.address", n.Node.Address), pods, services)
+	for i, h := range n.Hosts {
+		at := fmt.Sprintf("hosts[%d].node.address", i)
+		v.outside(at, v.ip(at, h.Node.Address), pods, services)
+	}
 }
 
 func (v *validator) outside(path string, a netip.Addr, pods, services netip.Prefix) {

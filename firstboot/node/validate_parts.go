@@ -5,32 +5,10 @@ package node
 import (
 	"fmt"
 	"net/netip"
+	"path"
 	"strings"
 	"time"
 )
-
-func (v *validator) machine(n *Node) {
-	v.name("node.name", n.Node.Name)
-	v.match("node.interface", n.Node.Interface, interfaceForm, "is not an interface name", "1 to 15 characters without / and spaces")
-	for k, val := range n.Node.Labels {
-		at := "node.labels." + k
-		if !labelForm.MatchString(k) {
-			v.fail(at, "is not a label key", "[prefix/]name, the name at most 63 letters, digits, dashes, underscores and dots")
-		}
-		v.match(at, val, valueForm, "is not a label value", "at most 63 letters, digits, dashes, underscores and dots")
-	}
-	if n.Node.Taints == nil {
-		return
-	}
-	for i, t := range *n.Node.Taints {
-		at := fmt.Sprintf("node.taints[%d]", i)
-		if !labelForm.MatchString(t.Key) {
-			v.fail(at+".key", "is not a taint key", "[prefix/]name")
-		}
-		v.match(at+".value", t.Value, valueForm, "is not a taint value", "at most 63 letters, digits, dashes, underscores and dots")
-		oneOf(v, at+".effect", t.Effect, "NoSchedule", "PreferNoSchedule", "NoExecute")
-	}
-}
 
 func (v *validator) pki(n *Node) {
 	p := n.PKI
@@ -71,14 +49,15 @@ func (v *validator) tokens(n *Node) {
 	for i, h := range n.Join.CACertHashes {
 		v.match(fmt.Sprintf("join.caCertHashes[%d]", i), h, hashForm, "is not a CA hash", "sha256: and 64 hexadecimal digits")
 	}
+	oneOf(v, "join.caVerification", n.Join.CAVerification, VerifyPin, VerifyToken)
 	if n.Role != Worker {
 		return
 	}
 	if len(n.BootstrapTokens) == 0 {
 		v.fail("bootstrapTokens", "is missing: a worker joins with a token", "at least one token")
 	}
-	if len(n.Join.CACertHashes) == 0 {
-		v.fail("join.caCertHashes", "is missing: a worker must know which cluster it joins", "at least one hash")
+	if len(n.Join.CACertHashes) == 0 && n.Join.CAVerification != VerifyToken {
+		v.fail("join.caCertHashes", "is missing: a worker must know which cluster it joins", "at least one hash, or join.caVerification token")
 	}
 }
 
@@ -119,6 +98,16 @@ func (v *validator) parts(n *Node) {
 		v.fail("network.mtu", "is out of range", "0 (derive it) or 576 to 65535")
 	}
 	v.match("network.interface", n.Network.Interface, interfaceForm, "is not an interface name", "1 to 15 characters without / and spaces")
+	for i, m := range n.Network.Manifests {
+		if !path.IsAbs(m) {
+			v.fail(fmt.Sprintf("network.manifests[%d]", i), "is not an absolute path", "a path that begins with /")
+		}
+	}
+	for c := range n.Delivery.ForeignImages {
+		if c != "kube-proxy" && c != "flannel" {
+			v.fail("delivery.foreignImages."+c, "is not a component that runs on every node", "kube-proxy, flannel")
+		}
+	}
 	oneOf(v, "delivery.mode", n.Delivery.Mode, DeliveryVerity, DeliveryOCI)
 	for c, m := range n.Delivery.Components {
 		v.component("delivery.components."+c, c)
