@@ -87,6 +87,7 @@ type work struct {
 	kmod      *tool.Set
 	kernel    *tree.Tree // what the kernel package ships
 	modules   *tree.Tree
+	early     *tree.Tree // modules of the initial RAM disk
 	baseImage tree.Content
 	initrd    tree.Content
 	root      *tree.Tree

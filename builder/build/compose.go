@@ -22,60 +22,81 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/baseimage"
 )
 
+// initrdFile and archiveFile are what the entries of an initial RAM disk, and of the large
+// part of one, hold.
+const (
+	initrdFile  = "initrd.img"
+	archiveFile = "large.cpio.lz4"
+)
+
 func composeInitrd(ctx context.Context, w *work, s *plan.Step) error {
-	const file = "initrd.cpio.zst"
 	entry, err := w.Store.Derive(ctx, s.Key, func(ctx context.Context, dir string) error {
-		scratch, err := os.MkdirTemp(filepath.Dir(dir), "modules-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(scratch)
-		return w.writeInitrd(ctx, scratch, filepath.Join(dir, file))
+		task := w.Sink.Start("compose initrd", 0)
+		err := w.writeInitrd(ctx, task, filepath.Join(dir, initrdFile))
+		task.Done(err)
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	w.initrd, err = entryFile(entry, file)
+	w.initrd, err = entryFile(entry, initrdFile)
 	return err
 }
 
-func (w *work) writeInitrd(ctx context.Context, scratch, out string) error {
-	task := w.Sink.Start("compose initrd", 0)
-	err := func() error {
-		task.Note("kernel modules")
-		x, err := w.extractModules(ctx, w.profile.Initrd.Modules, scratch)
-		if err != nil {
-			return err
-		}
-		modules, err := x.Tree()
-		if err != nil {
-			return err
-		}
-		set, err := w.lock.Set(lock.InitrdSet(w.profile.Name))
-		if err != nil {
-			return err
-		}
-		components, err := w.componentNodes(w.profile.Initrd.Components)
-		if err != nil {
-			return err
-		}
-		task.Note("files and libraries")
-		t, err := initrd.Compose(initrd.Inputs{
-			Profile: w.profile, Architecture: w.Arch, Packages: w.composePackages(set),
-			Modules: modules, Components: components, Assets: w.assets(),
-		})
-		if err != nil {
-			return blame(ctx, fault.Config, err, correctProfile)
-		}
-		f, err := os.Create(out)
-		if err != nil {
-			return err
-		}
+// writeInitrd writes two archives behind each other: one with all that is large, which the
+// store keeps compressed, and one with what we add, as it is.
+func (w *work) writeInitrd(ctx context.Context, task progress.Task, out string) error {
+	set, err := w.lock.Set(lock.InitrdSet(w.profile.Name))
+	if err != nil {
+		return err
+	}
+	components, err := w.componentNodes(w.profile.Initrd.Components)
+	if err != nil {
+		return err
+	}
+	task.Note("files and libraries")
+	t, err := initrd.Compose(initrd.Inputs{
+		Profile: w.profile, Architecture: w.Arch, Packages: w.composePackages(set),
+		Modules: w.early, Components: components, Assets: w.assets(),
+	})
+	if err != nil {
+		return blame(ctx, fault.Config, err, correctProfile)
+	}
+	large, small, err := initrd.Split(t)
+	if err != nil {
+		return err
+	}
+	archive, err := w.Store.Derive(ctx, initrd.CompressedKey(large), func(_ context.Context, dir string) error {
 		task.Note("compressing")
-		return errors.Join(initrd.Write(counted{f, task}, t), f.Close())
-	}()
-	task.Done(err)
-	return err
+		return writeFile(filepath.Join(dir, archiveFile), func(f io.Writer) error { return initrd.Write(counted{f, task}, large) })
+	})
+	if err != nil {
+		return err
+	}
+	packed, err := entryFile(archive, archiveFile)
+	if err != nil {
+		return err
+	}
+	return writeFile(out, func(f io.Writer) error {
+		r, err := packed.Open()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		if _, err := io.Copy(f, r); err != nil {
+			return err
+		}
+		return initrd.WriteCPIO(f, small)
+	})
+}
+
+// writeFile creates a file with what write gives it.
+func writeFile(name string, write func(io.Writer) error) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
 }
 
 // counted reports what is written through it.

@@ -20,15 +20,16 @@ type action func(ctx context.Context, w *work, s *plan.Step) error
 
 // actions says what each kind of step does.
 var actions = map[plan.Kind]action{
-	plan.Fetch:       fetchPackages,
-	plan.Unpack:      unpackPackages,
-	plan.Component:   buildComponent,
-	plan.Tool:        layOutTool,
-	plan.ModuleIndex: indexModules,
-	plan.BaseImage:   makeBaseImage,
-	plan.Initrd:      composeInitrd,
-	plan.Root:        composeRoot,
-	plan.Image:       writeImage,
+	plan.Fetch:         fetchPackages,
+	plan.Unpack:        unpackPackages,
+	plan.Component:     buildComponent,
+	plan.Tool:          layOutTool,
+	plan.ModuleIndex:   indexModules,
+	plan.InitrdModules: indexInitrdModules,
+	plan.BaseImage:     makeBaseImage,
+	plan.Initrd:        composeInitrd,
+	plan.Root:          composeRoot,
+	plan.Image:         writeImage,
 }
 
 // run executes the steps, each as soon as all it needs is done, and stops at the first

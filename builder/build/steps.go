@@ -106,7 +106,7 @@ func indexModules(ctx context.Context, w *work, s *plan.Step) error {
 		return err
 	}
 	entry, err := w.Store.Derive(ctx, s.Key, func(ctx context.Context, dir string) error {
-		_, err := w.extractModules(ctx, w.profile.Kernel.Modules, dir)
+		_, err := w.extractModules(ctx, w.kernel, w.profile.Kernel.Modules, dir)
 		return err
 	})
 	if err != nil {
@@ -116,9 +116,28 @@ func indexModules(ctx context.Context, w *work, s *plan.Step) error {
 	return err
 }
 
+func indexInitrdModules(ctx context.Context, w *work, s *plan.Step) error {
+	entry, err := w.Store.Derive(ctx, s.Key, func(ctx context.Context, dir string) error {
+		kernel, err := kmod.Decompressed(w.kernel, w.modules)
+		if err != nil {
+			return err
+		}
+		x, err := w.extractModules(ctx, kernel, w.profile.Initrd.Modules, dir)
+		if err != nil {
+			return err
+		}
+		return x.Trim()
+	})
+	if err != nil {
+		return err
+	}
+	w.early, err = entryTree(entry, "deb:"+s.Inputs[0].Name)
+	return err
+}
+
 // extractModules writes the kernel's modules that match globs, and their index, to dir.
-func (w *work) extractModules(ctx context.Context, globs []string, dir string) (*kmod.Extraction, error) {
-	x, err := kmod.Extract(w.kernel, globs, dir)
+func (w *work) extractModules(ctx context.Context, kernel *tree.Tree, globs []string, dir string) (*kmod.Extraction, error) {
+	x, err := kmod.Extract(kernel, globs, dir)
 	if err != nil {
 		return nil, blame(ctx, fault.Config, err, correctProfile)
 	}

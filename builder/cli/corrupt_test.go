@@ -21,14 +21,16 @@ func TestHealsTheStore(t *testing.T) {
 		damage func(*testing.T, string)
 		files  []string
 	}{
-		{"written to", flip, []string{"initrd.cpio.zst", "base-image.tar", "pause", "tiny.ko", "modules.dep.bin"}},
-		{"rotten initrd", rot, []string{"initrd.cpio.zst"}}, // read by us
-		{"rotten module", rot, []string{"tiny.ko"}},         // copied into the root
+		{"written to", flip, []string{"initrd.img", "base-image.tar", "pause", "tiny.ko", "modules.dep.bin"}},
+		{"rotten initrd", rot, []string{"initrd.img"}}, // read by us
+		{"rotten module", rot, []string{"tiny.ko"}},    // copied into the root
 		{"rotten program", rot, []string{"pause"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, file := range c.files {
-				c.damage(t, s.derived(t, file))
+				for _, name := range s.derived(t, file) {
+					c.damage(t, name)
+				}
 			}
 			s.build(t, "--force")
 			if digest(t, s.image) != want {
@@ -36,25 +38,38 @@ func TestHealsTheStore(t *testing.T) {
 			}
 		})
 	}
+	t.Run("rotten archive of the initrd", func(t *testing.T) { // read when an asset changed
+		s.Edit(t, "assets/early.conf", "true", "maybe")
+		for _, name := range s.derived(t, "large.cpio.lz4") {
+			rot(t, name)
+		}
+		s.build(t)
+		s.Edit(t, "assets/early.conf", "maybe", "true")
+		s.build(t)
+		if digest(t, s.image) != want {
+			t.Error("the image differs from that of the undamaged store")
+		}
+	})
 	if r := s.Mirror.Requests(); len(r) != s.Packages() {
 		t.Errorf("packages were fetched again: %q", r[s.Packages():])
 	}
 }
 
-// derived returns the path of a file of the store by its base name.
-func (s *site) derived(t *testing.T, base string) string {
+// derived returns the paths of files of the store by their base name.
+func (s *site) derived(t *testing.T, base string) []string {
 	t.Helper()
+	var all []string
 	for _, depth := range []string{"", "*/", "*/*/", "*/*/*/", "*/*/*/*/*/*/", "*/*/*/*/*/*/*/"} {
 		hits, err := filepath.Glob(filepath.Join(s.cache, "entries", "*", "*", "files", depth+base))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(hits) > 0 {
-			return hits[0]
-		}
+		all = append(all, hits...)
 	}
-	t.Fatalf("the store has no %s", base)
-	return ""
+	if len(all) == 0 {
+		t.Fatalf("the store has no %s", base)
+	}
+	return all
 }
 
 // flip changes a byte in the middle of a file and puts its modification time back.

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cavaliergopher/cpio"
+	"github.com/imgbuild/imgbuild/builder/store"
 	"github.com/imgbuild/imgbuild/builder/tree"
 	"github.com/pierrec/lz4/v4"
 )
@@ -95,6 +96,18 @@ func TestArchiveHoldsTheTree(t *testing.T) {
 	}
 	if got, want := strings.Join(order, " "), strings.Join(want.Paths()[1:], " "); got != want {
 		t.Errorf("order %s, want %s", got, want)
+	}
+}
+
+// Changed code or an updated library that compresses to other bytes must raise
+// compressFormat, or stores would go on giving out the old ones: then change both.
+func TestCompressFormat(t *testing.T) {
+	var b bytes.Buffer
+	if err := Write(&b, sample(t)); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := store.DigestOf(b.Bytes()), store.Digest("c12293e983ada14edff0752e992926fef0f530b0e21c67c50a74ed0ec92b0c98"); got != want || compressFormat != 1 {
+		t.Errorf("format %d compresses to %s, want format 1 and %s", compressFormat, got, want)
 	}
 }
 

@@ -32,6 +32,12 @@ type Inputs struct {
 	Assets     fs.FS
 }
 
+// Prefixes of the origin of nodes that are not copied from packages, components or kernel.
+const (
+	originSteps   = "step:"
+	originProfile = "initrd:"
+)
+
 // Compose returns the tree of the initial RAM disk.
 func Compose(in Inputs) (*tree.Tree, error) {
 	all := tree.New()
@@ -44,7 +50,7 @@ func Compose(in Inputs) (*tree.Tree, error) {
 	}
 	s := &selector{from: all, to: tree.New()}
 	spec := in.Profile.Initrd
-	origin := "initrd:" + in.Profile.Name
+	origin := originProfile + in.Profile.Name
 	for _, step := range []struct {
 		name string
 		run  func() error
@@ -96,7 +102,7 @@ func putModules(t, modules *tree.Tree) error {
 // skeleton makes the directories and files that exist in every initial RAM disk.
 func skeleton(t, packages *tree.Tree, in Inputs) error {
 	var problems []error
-	put := func(n tree.Node) { n.Origin = "step:skeleton"; problems = append(problems, t.Put(n)) }
+	put := func(n tree.Node) { n.Origin = originSteps + "skeleton"; problems = append(problems, t.Put(n)) }
 	for _, d := range []string{"/proc", "/sys", "/dev", "/run", "/tmp", "/var", "/root", "/sysroot", "/etc", "/usr/bin", "/usr/sbin", "/usr/lib", "/var/tmp"} {
 		put(tree.Node{Path: d, Kind: tree.Directory, Mode: 0o755})
 	}

@@ -40,7 +40,7 @@ func TestMarkCached(t *testing.T) {
 	}{
 		"warm": {func(held, *plan.Plan) {}, nil, 0, 0},
 		"cold": {func(h held, _ *plan.Plan) { clear(h) },
-			[]string{"fetch", "unpack", "component/agent", "component/ignition", "component/pause", "tool/kmod", "module-index", "base-image", "initrd"}, 600, 6},
+			[]string{"fetch", "unpack", "component/agent", "component/ignition", "component/pause", "tool/kmod", "module-index", "initrd-modules", "base-image", "initrd"}, 600, 6},
 		"one package is not unpacked": {func(h held, _ *plan.Plan) { delete(h, unpacked("udev")) }, []string{"fetch", "unpack"}, 100, 1},
 		"but was downloaded":          {func(h held, _ *plan.Plan) { delete(h, unpacked("udev")); h[hex("udev")] = true }, []string{"unpack"}, 0, 0},
 		"result is missing":           {func(h held, p *plan.Plan) { delete(h, string(p.Step("initrd").Key)) }, []string{"initrd"}, 0, 0},

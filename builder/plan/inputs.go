@@ -20,7 +20,7 @@ import (
 
 // formats holds the version of each kind's result. It goes up when code changes what a
 // step makes of equal inputs, so that old results are not found any more.
-var formats = map[Kind]int{Tool: 1, ModuleIndex: 1, BaseImage: 1, Initrd: 1, Root: 1, Image: 1}
+var formats = map[Kind]int{Tool: 1, ModuleIndex: 1, InitrdModules: 1, BaseImage: 1, Initrd: 2, Root: 1, Image: 1}
 
 // key derives a store key from a kind, its format version, inputs and other values.
 func key(kind Kind, inputs []Input, more ...string) store.Key {

@@ -29,6 +29,9 @@ const (
 	Initrd      Kind = "initrd"       // the initial RAM disk
 	Root        Kind = "root"         // the root file system in memory
 	Image       Kind = "image"        // EROFS, verity, UKI, ESP, GPT
+
+	// InitrdModules is ModuleIndex for the modules of the initial RAM disk.
+	InitrdModules Kind = "initrd-modules"
 )
 
 // Input is something a step consumes, pinned by digest.
@@ -139,6 +142,10 @@ func New(s Spec) (*Plan, error) {
 	index.Inputs = append(index.Inputs, tool.Inputs...)
 	index.Key = key(ModuleIndex, index.Inputs, s.Profile.Kernel.Modules...)
 
+	early := p.add(&Step{Name: "initrd-modules", Kind: InitrdModules, Purpose: "the same for the modules of the initial RAM disk",
+		Needs: []string{"module-index"}, Inputs: index.Inputs})
+	early.Key = key(InitrdModules, early.Inputs, s.Profile.Initrd.Modules...)
+
 	base := p.add(&Step{Name: "base-image", Kind: BaseImage, Purpose: "the image every control-plane pod starts from",
 		Needs: []string{"component/pause"}, Inputs: []Input{components["pause"]}})
 	base.Key = key(BaseImage, base.Inputs, s.Builder)
@@ -147,7 +154,8 @@ func New(s Spec) (*Plan, error) {
 	code := Input{Name: "imgbuild", Digest: s.Builder, Origin: "program"}
 	date := dateInput(dated)
 	rd := p.add(&Step{Name: "initrd", Kind: Initrd, Purpose: "compose the initial RAM disk from locked packages",
-		Needs: []string{"unpack", "module-index"}, Inputs: append(packageInputs(ramdisk), profileInput, code)})
+		Needs:  []string{"unpack", "initrd-modules"},
+		Inputs: append(packageInputs(ramdisk), profileInput, code, Input{Name: early.Name, Digest: string(early.Key)})})
 	for _, name := range s.Profile.Initrd.Components {
 		rd.Needs = append(rd.Needs, "component/"+name)
 		rd.Inputs = append(rd.Inputs, components[name])
@@ -157,7 +165,7 @@ func New(s Spec) (*Plan, error) {
 			rd.Inputs = append(rd.Inputs, Input{Name: f.Source, Digest: s.Assets[f.Source], Origin: "assets/"})
 		}
 	}
-	rd.Key = key(Initrd, append(rd.Inputs, index.Inputs...))
+	rd.Key = key(Initrd, rd.Inputs)
 
 	fs := p.add(&Step{Name: "root", Kind: Root, Purpose: "packages, components and declarative steps as one tree",
 		Needs: []string{"unpack", "module-index", "base-image"}, Inputs: append(packageInputs(root), profileInput, code, date, Input{Name: index.Name, Digest: string(index.Key)})})

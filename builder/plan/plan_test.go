@@ -90,7 +90,7 @@ func TestOrderSatisfiesNeeds(t *testing.T) {
 		}
 		done[s.Name] = true
 	}
-	for _, name := range []string{"fetch", "unpack", "component/pause", "tool/kmod", "module-index", "base-image", "initrd", "root", "image"} {
+	for _, name := range []string{"fetch", "unpack", "component/pause", "tool/kmod", "module-index", "initrd-modules", "base-image", "initrd", "root", "image"} {
 		if p.Step(name) == nil {
 			t.Errorf("there is no step %s", name)
 		}
@@ -145,9 +145,9 @@ func TestKeysChangeWithInputsOnly(t *testing.T) {
 		"package of no set":        {repin("unused"), nil},
 		"package of the root":      {repin("linux-image-amd64"), []string{"image"}},
 		"package of the initrd":    {repin("udev"), []string{"image", "initrd"}},
-		"kernel":                   {repin("linux-image-6.12-amd64"), []string{"image", "initrd", "module-index"}},
-		"depmod":                   {repin("kmod"), []string{"image", "initrd", "module-index", "tool/kmod"}},
-		"package of everything":    {repin("libc6"), []string{"image", "initrd", "module-index", "tool/kmod"}},
+		"kernel":                   {repin("linux-image-6.12-amd64"), []string{"image", "initrd", "initrd-modules", "module-index"}},
+		"depmod":                   {repin("kmod"), []string{"image", "initrd", "initrd-modules", "module-index", "tool/kmod"}},
+		"package of everything":    {repin("libc6"), []string{"image", "initrd", "initrd-modules", "module-index", "tool/kmod"}},
 		"version without bytes":    {func(s *plan.Spec) { s.Lock.Packages[2].Version = "2" }, nil},
 		"component of the root":    {func(s *plan.Spec) { s.Components[0].Key = store.Key(hex("x")) }, []string{"component/agent", "image"}},
 		"component of the initrd":  {func(s *plan.Spec) { s.Components[1].Key = store.Key(hex("x")) }, []string{"component/ignition", "image", "initrd"}},
@@ -159,10 +159,11 @@ func TestKeysChangeWithInputsOnly(t *testing.T) {
 		"date of the newest index": {func(s *plan.Spec) { s.Lock.Archives[1].Date = "Fri, 20 Nov 2026 02:11:11 UTC" }, []string{"image"}},
 		"date of an older index":   {func(s *plan.Spec) { s.Lock.Archives[0].Date = "Sun, 13 Sep 2026 07:55:41 UTC" }, nil},
 		"modules of the kernel":    {func(s *plan.Spec) { s.Profile.Kernel.Modules = []string{"fs/*"} }, []string{"image", "module-index"}},
-		// The same list of globs, cut elsewhere: the index holds the kernel's.
+		"modules of the initrd":    {func(s *plan.Spec) { s.Profile.Initrd.Modules = nil }, []string{"image", "initrd", "initrd-modules"}},
+		// The same list of globs, cut elsewhere.
 		"modules moved to the initrd": {func(s *plan.Spec) {
 			s.Profile.Kernel.Modules, s.Profile.Initrd.Modules = []string{"fs/*"}, []string{"net/*", "md/*"}
-		}, []string{"image", "module-index"}},
+		}, []string{"image", "initrd", "initrd-modules", "module-index"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := sample()

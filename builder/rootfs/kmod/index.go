@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -37,6 +38,17 @@ func (x *Extraction) Index(ctx context.Context, depmod Depmod) error {
 		}
 	}
 	return nil
+}
+
+// Trim removes from an indexed extraction what is for depmod and for people alone.
+func (x *Extraction) Trim() error {
+	var problems []error
+	for name := range textOnly {
+		if err := os.Remove(filepath.Join(x.moduleDir(), name)); !errors.Is(err, fs.ErrNotExist) {
+			problems = append(problems, err)
+		}
+	}
+	return errors.Join(append(problems, os.Remove(filepath.Join(x.Dir, "lib")))...)
 }
 
 // textOnly are index files that exist for people; programs read the .bin form.
