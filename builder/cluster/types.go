@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cluster turns one file, cluster.yaml, into what the machines of a cluster are given:
+// authorities and tokens, an Ignition config per host, and a kubeconfig for the administrator.
+// It holds the types of that file (types.go), its strict reader and checks, and Render, which
+// is idempotent: it keeps every secret it finds and says what it changed.
+package cluster
+
+import (
+	"github.com/imgbuild/imgbuild/firstboot/node"
+)
+
+// APIVersion and Kind identify cluster.yaml.
+const (
+	APIVersion = node.APIVersion
+	Kind       = "Cluster"
+)
+
+// Cluster is cluster.yaml. Names of files in it are relative to its own directory.
+type Cluster struct {
+	// APIVersion is "imgbuild.io/v1alpha1".
+	APIVersion string `yaml:"apiVersion"`
+	// Kind is "Cluster".
+	Kind string `yaml:"kind"`
+	// Name is the cluster's name: lower-case letters, digits and dashes.
+	Name string `yaml:"name"`
+	// KubernetesVersion ("v1.36.3") is checked against the image; empty takes the image's.
+	KubernetesVersion string `yaml:"kubernetesVersion,omitempty"`
+
+	Endpoint    Endpoint    `yaml:"endpoint,omitempty"`
+	VIP         VIP         `yaml:"vip,omitempty"`
+	Networking  Networking  `yaml:"networking,omitempty"`
+	PodNetwork  PodNetwork  `yaml:"podNetwork,omitempty"`
+	HostNetwork HostNetwork `yaml:"hostNetwork,omitempty"`
+	PKI         PKI         `yaml:"pki,omitempty"`
+	Join        Join        `yaml:"join,omitempty"`
+	APIServer   APIServer   `yaml:"apiServer,omitempty"`
+	Etcd        Etcd        `yaml:"etcd,omitempty"`
+	// Kubelet is what every host's kubelet starts from.
+	Kubelet  node.Kubelet  `yaml:"kubelet,omitempty"`
+	Timeouts node.Timeouts `yaml:"timeouts,omitempty"`
+	Callback Callback      `yaml:"callback,omitempty"`
+	// TimeServers replace the image's.
+	TimeServers []string      `yaml:"timeServers,omitempty"`
+	Registries  []Registry    `yaml:"registries,omitempty"`
+	Delivery    node.Delivery `yaml:"delivery,omitempty"`
+	// Butane are files with snippets for every host.
+	Butane []string `yaml:"butane,omitempty"`
+	Roles  Roles    `yaml:"roles,omitempty"`
+	// Platform is where the hosts run, as Ignition names platforms; default "metal".
+	Platform string   `yaml:"platform,omitempty"`
+	UserData UserData `yaml:"userData,omitempty"`
+	Hosts    []Host   `yaml:"hosts"`
+}
+
+// Endpoint is the Kubernetes API as clients see it.
+type Endpoint struct {
+	// Mode is vip (a virtual address), local (a load balancer on every host) or direct (the
+	// name or the only control plane's address). Default: vip when vip has a provider, local
+	// with several control planes, else direct.
+	Mode node.EndpointMode `yaml:"mode,omitempty"`
+	// Name is a DNS name. Every host resolves it without DNS in modes vip and local. Empty
+	// means that the API is known by its address.
+	Name string `yaml:"name,omitempty"`
+	// Port is where the API is reached: default 6443, 7443 in mode local and 8443 with
+	// vip.loadBalancer, where it has to differ from apiServer.port.
+	Port int `yaml:"port,omitempty"`
+}
+
+// VIP is the virtual address of the control plane.
+type VIP struct {
+	// Provider is keepalived, kube-vip, external or none (the default).
+	Provider node.VIPProvider `yaml:"provider,omitempty"`
+	// Address is an IP address that no host has, in the control planes' subnet.
+	Address string `yaml:"address,omitempty"`
+	// Interface carries the address; auto (the default) takes that of the node address.
+	Interface string `yaml:"interface,omitempty"`
+	// RouterID is the VRRP router id, 1-255; default 51. Clusters on one segment differ.
+	RouterID int `yaml:"routerID,omitempty"`
+	// Image is the kube-vip image, preferably with a digest.
+	Image string `yaml:"image,omitempty"`
+	// LoadBalancer is "" or "haproxy": the owner balances over all API servers.
+	LoadBalancer string `yaml:"loadBalancer,omitempty"`
+}
+
+// Networking holds the cluster's own address ranges in CIDR notation, one family each.
+type Networking struct {
+	// PodSubnet is divided among the nodes, a /24 each; default 10.244.0.0/16.
+	PodSubnet string `yaml:"podSubnet,omitempty"`
+	// ServiceSubnet holds the addresses of services; default 10.96.0.0/12.
+	ServiceSubnet string `yaml:"serviceSubnet,omitempty"`
+	// DNSDomain is the domain of services and pods; default cluster.local.
+	DNSDomain string `yaml:"dnsDomain,omitempty"`
+	// ProxyMode is nftables (the default), iptables, ipvs or upstream.
+	ProxyMode node.ProxyMode `yaml:"proxyMode,omitempty"`
+}
+
+// PodNetwork is what connects pods.
+type PodNetwork struct {
+	// Provider is flannel (the default) or none.
+	Provider node.PodNetwork `yaml:"provider,omitempty"`
+	// MTU of the pod network; 0 derives it from the uplink.
+	MTU int `yaml:"mtu,omitempty"`
+	// Interface carries the overlay; empty takes that of the node address.
+	Interface string `yaml:"interface,omitempty"`
+	// Manifests are files whose objects are applied with the add-ons.
+	Manifests []string `yaml:"manifests,omitempty"`
+}
+
+// HostNetwork says how hosts get their addresses. A host's own block replaces single values.
+type HostNetwork struct {
+	// Addressing is dhcp (the default) or static.
+	Addressing string `yaml:"addressing,omitempty"`
+	// Subnet is the hosts' range in CIDR notation. Static addresses need it.
+	Subnet string `yaml:"subnet,omitempty"`
+	// Gateway is the router of static addresses.
+	Gateway string `yaml:"gateway,omitempty"`
+	// DNS are the resolvers of static addresses.
+	DNS []string `yaml:"dns,omitempty"`
+	// Interface is the uplink's name; auto (the default) is the one with the host's
+	// match.mac, or every Ethernet interface.
+	Interface string `yaml:"interface,omitempty"`
+	// MTU of the uplink in bytes; 0 leaves it alone.
+	MTU int `yaml:"mtu,omitempty"`
+	// Bond joins several interfaces to one uplink.
+	Bond *Bond `yaml:"bond,omitempty"`
+	// VLAN is the tag of the uplink's traffic, 1-4094; 0 is untagged.
+	VLAN int `yaml:"vlan,omitempty"`
+}
+
+// Bond is several interfaces as one.
+type Bond struct {
+	// Name of the bond; default bond0.
+	Name string `yaml:"name,omitempty"`
+	// Mode is active-backup (the default), 802.3ad, balance-rr, balance-xor, broadcast,
+	// balance-tlb or balance-alb.
+	Mode string `yaml:"mode,omitempty"`
+	// Members are names or MAC addresses of interfaces.
+	Members []string `yaml:"members"`
+}
+
+// PKI says how authorities and certificates come to be.
+type PKI struct {
+	// Mode is shared (the default: authorities are made here and every control plane gets
+	// their keys), generate (one control plane makes them, the keys travel encrypted) or
+	// external (requests are written here, certificates are put beside them).
+	Mode node.PKIMode `yaml:"mode,omitempty"`
+	// Algorithm of all keys; default ECDSA-P256.
+	Algorithm node.Algorithm `yaml:"algorithm,omitempty"`
+	// CAValidity is how long authorities last; default 87600h.
+	CAValidity node.Duration `yaml:"caValidity,omitempty"`
+	// Validity is how long other certificates last; default 8760h.
+	Validity node.Duration `yaml:"validity,omitempty"`
+	// Initiator is the control plane that makes the authorities in mode generate; default
+	// the first.
+	Initiator string `yaml:"initiator,omitempty"`
+}
+
+// Join is about machines that join later.
+type Join struct {
+	// TokenTTL is how long bootstrap tokens last; default 24h.
+	TokenTTL node.Duration `yaml:"tokenTTL,omitempty"`
+	// Renew makes the control planes keep tokens and encrypted keys usable; default true.
+	Renew *bool `yaml:"renew,omitempty"`
+}
+
+// APIServer adjusts the API servers.
+type APIServer struct {
+	// Port every API server listens on; default 6443.
+	Port int `yaml:"port,omitempty"`
+	// CertSANs are extra names and addresses for their certificates.
+	CertSANs []string `yaml:"certSANs,omitempty"`
+	// ExtraArgs are flags by name, without dashes.
+	ExtraArgs map[string]string `yaml:"extraArgs,omitempty"`
+}
+
+// Etcd adjusts etcd. Slow machines need longer intervals.
+type Etcd struct {
+	// HeartbeatInterval is how often the leader says that it lives, 1ms to 10s.
+	HeartbeatInterval node.Duration `yaml:"heartbeatInterval,omitempty"`
+	// ElectionTimeout is at least five heartbeats.
+	ElectionTimeout node.Duration `yaml:"electionTimeout,omitempty"`
+	// ExtraArgs are flags by name, without dashes.
+	ExtraArgs map[string]string `yaml:"extraArgs,omitempty"`
+}
+
+// Callback receives every phase of every host.
+type Callback struct {
+	// URL is http or https; empty means none.
+	URL string `yaml:"url,omitempty"`
+	// CAFile holds PEM text that https is verified against.
+	CAFile string `yaml:"caFile,omitempty"`
+	// TokenFile holds a bearer token.
+	TokenFile string `yaml:"tokenFile,omitempty"`
+}
+
+// Registry says where images of one registry are pulled from.
+type Registry struct {
+	// Host is the registry as image names have it, with its port if they do; "*" is every
+	// registry that has no entry.
+	Host string `yaml:"host"`
+	// Mirrors are tried in order.
+	Mirrors []Mirror `yaml:"mirrors"`
+	// Fallback tries the registry itself after all mirrors; default true.
+	Fallback *bool `yaml:"fallback,omitempty"`
+}
+
+// Mirror is one place that serves a registry's images.
+type Mirror struct {
+	// URL is http or https, host, and optionally a path.
+	URL string `yaml:"url"`
+	// OverridePath says that the URL's path replaces /v2.
+	OverridePath bool `yaml:"overridePath,omitempty"`
+	// CAFile holds PEM text that https is verified against.
+	CAFile string `yaml:"caFile,omitempty"`
+	// CredentialsFile holds one line, USER:PASSWORD.
+	CredentialsFile string `yaml:"credentialsFile,omitempty"`
+}
+
+// Roles hold what all hosts of one role have in common.
+type Roles struct {
+	ControlPlane RoleSettings `yaml:"controlPlane,omitempty"`
+	Worker       RoleSettings `yaml:"worker,omitempty"`
+}
+
+// RoleSettings add to those of the cluster; a host's own add to these.
+type RoleSettings struct {
+	// Labels of the nodes.
+	Labels map[string]string `yaml:"labels,omitempty"`
+	// Taints replace the role's own; an empty list means none.
+	Taints *[]node.Taint `yaml:"taints,omitempty"`
+	// Kubelet replaces single values of the cluster's.
+	Kubelet node.Kubelet `yaml:"kubelet,omitempty"`
+	// Butane are files with snippets.
+	Butane []string `yaml:"butane,omitempty"`
+}
+
+// UserData says what may be delivered through a cloud's user data.
+type UserData struct {
+	// Secrets is refuse (the default), tokens, or all, which includes private keys. Whoever
+	// reaches the cloud's metadata service, often every pod, can read user data.
+	Secrets string `yaml:"secrets,omitempty"`
+}
+
+// Host is one machine.
+type Host struct {
+	// Name is its host name and node name.
+	Name string `yaml:"name"`
+	// Role is control-plane or worker.
+	Role node.Role `yaml:"role"`
+	// Address is the IP address of the node, without prefix length. With DHCP it is the one
+	// that the DHCP server always gives; several control planes need one each.
+	Address string `yaml:"address,omitempty"`
+	// Match says which machine this is, by what its hardware tells.
+	Match node.Match `yaml:"match,omitempty"`
+	// Network replaces single values of hostNetwork.
+	Network HostNetwork `yaml:"network,omitempty"`
+	// Labels, Taints, Kubelet and Butane add to those of the role.
+	Labels map[string]string `yaml:"labels,omitempty"`
+	// Taints replace those of the role.
+	Taints *[]node.Taint `yaml:"taints,omitempty"`
+	// Kubelet replaces single values of the role's.
+	Kubelet node.Kubelet `yaml:"kubelet,omitempty"`
+	// Butane are files with snippets.
+	Butane []string `yaml:"butane,omitempty"`
+	// VIPPriority in the election, 1-254; the highest owns the address. Default: 150 for the
+	// first control plane, one less for each that follows.
+	VIPPriority int `yaml:"vipPriority,omitempty"`
+	// Platform replaces the cluster's.
+	Platform string `yaml:"platform,omitempty"`
+}
