@@ -110,7 +110,8 @@ const (
 	EndpointDirect EndpointMode = "direct"
 	// EndpointVIP: the endpoint is carried by vip.
 	EndpointVIP EndpointMode = "vip"
-	// EndpointLocal: every machine balances over the API servers itself.
+	// EndpointLocal: every machine balances over cluster.controlPlanes itself. The
+	// endpoint's host is a name that leads to the machine itself.
 	EndpointLocal EndpointMode = "local"
 )
 
@@ -412,15 +413,20 @@ type VIP struct {
 	Address string `yaml:"address,omitempty"`
 	// Interface carries the address; empty takes that of the node address.
 	Interface string `yaml:"interface,omitempty"`
-	// RouterID is the VRRP router id, 1-255.
+	// RouterID is the VRRP router id, 1-255; 0 derives it from the address.
 	RouterID int `yaml:"routerID,omitempty"`
-	// Priority is this machine's in the election, 1-254; the highest owns the address.
+	// Priority is this machine's in the election, 2-254; the highest owns the address.
+	// With equal priorities an owner stays owner as long as it is healthy.
 	Priority int `yaml:"priority,omitempty"`
-	// Password authenticates VRRP adverts where the provider supports it.
+	// AdvertInterval is how often the owner says that it lives, in steps of 10ms. Another
+	// machine takes over when it hears nothing for 3 to 4 of them.
+	AdvertInterval Duration `yaml:"advertInterval,omitempty"`
+	// Password is for providers that authenticate their adverts; none of them does.
 	Password Secret `yaml:"password,omitempty"`
-	// Image is the kube-vip image; that provider has no default.
+	// Image is the kube-vip image, pinned by digest; that provider has no default.
 	Image string `yaml:"image,omitempty"`
-	// LoadBalancer is "" or "haproxy".
+	// LoadBalancer is "" or "haproxy": with it the owner of the address balances over all
+	// API servers. It listens on the port of cluster.endpoint.
 	LoadBalancer string `yaml:"loadBalancer,omitempty"`
 }
 
@@ -481,8 +487,9 @@ func SetDefaults(n *Node) {
 		def(&n.Cluster.EndpointMode, EndpointDirect)
 	} else {
 		def(&n.Cluster.EndpointMode, EndpointVIP)
-		def(&n.VIP.RouterID, 51)
+		def(&n.VIP.RouterID, RouterID(n.VIP.Address))
 		def(&n.VIP.Priority, 100)
+		def(&n.VIP.AdvertInterval, Duration(300*time.Millisecond))
 	}
 	for i := range n.BootstrapTokens {
 		if n.BootstrapTokens[i].TTL == nil {

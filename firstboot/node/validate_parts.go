@@ -127,37 +127,6 @@ func (v *validator) component(path, name string) {
 	v.fail(path, "is not a component", strings.Join(components, ", "))
 }
 
-func (v *validator) vip(n *Node) {
-	p := n.VIP
-	oneOf(v, "vip.provider", p.Provider, VIPNone, VIPKeepalived, VIPKubeVIP, VIPExternal)
-	v.ip("vip.address", p.Address)
-	v.match("vip.interface", p.Interface, interfaceForm, "is not an interface name", "1 to 15 characters without / and spaces")
-	if p.Provider == VIPNone {
-		if p.Address != "" {
-			v.fail("vip.address", "has no vip.provider", "leave it out, or set vip.provider")
-		}
-		return
-	}
-	if p.Address == "" {
-		v.fail("vip.address", "is missing", "an IP address")
-	}
-	if p.Address != "" && p.Address == n.Node.Address {
-		v.fail("vip.address", "is also node.address", "an address no machine owns")
-	}
-	if p.RouterID < 1 || p.RouterID > 255 {
-		v.fail("vip.routerID", "is out of range", "1 to 255")
-	}
-	if p.Priority < 1 || p.Priority > 254 {
-		v.fail("vip.priority", "is out of range", "1 to 254")
-	}
-	if p.Provider == VIPKubeVIP && p.Image == "" {
-		v.fail("vip.image", "is missing", "a kube-vip image reference")
-	}
-	if p.LoadBalancer != "" {
-		oneOf(v, "vip.loadBalancer", p.LoadBalancer, "haproxy")
-	}
-}
-
 func (v *validator) timeouts(n *Node) {
 	t := n.Timeouts
 	for name, d := range map[string]Duration{
