@@ -16,7 +16,8 @@ type Profile struct {
 	// Description says in a sentence what the image is for.
 	Description string `yaml:"description"`
 
-	// Roles lists the node document roles this image may take.
+	// Roles lists the node document roles this image may take, by default all. firstboot
+	// refuses another.
 	Roles []string `yaml:"roles,omitempty"`
 
 	// Image is the identity of the result.

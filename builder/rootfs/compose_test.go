@@ -124,6 +124,20 @@ func TestComposeMinimal(t *testing.T) {
 	}
 }
 
+func TestRolesOfTheImage(t *testing.T) {
+	for want, list := range map[string][]string{"worker\n": {"worker"}, "control-plane\nworker\n": nil} {
+		p := minimal(nil)
+		p.Roles = list
+		root, _, err := Compose(Inputs{Profile: p, Architecture: "amd64", Packages: []Package{base()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := text(t, root, RolesFile); got != want {
+			t.Errorf("profile with roles %q: the image lists %q, want %q", list, got, want)
+		}
+	}
+}
+
 func TestOnlyDebugImagesHaveAShell(t *testing.T) {
 	link := etcUnits + "/multi-user.target.wants/" + debugUnit
 	root, _ := mustCompose(t, Inputs{Profile: minimal(nil), Packages: []Package{base()}})

@@ -44,6 +44,7 @@ var Differences = []Difference{
 	{"/{home,root,srv,mnt,opt}", Replaced, "mount-points", "they belong to the host and are on the state partition"},
 	{"/{home,root,srv,mnt,opt}", Added, "mount-points", "they belong to the host and are on the state partition"},
 	{"/{proc,sys,dev,run,tmp,efi}", Added, "mount-points", "something is mounted over them"},
+	{RolesFile, Added, "identity", "firstboot checks the node's role against it"},
 	{"/usr/lib/os-release", Replaced, "identity", "the image is not plain Debian"},
 	{"/etc/os-release", Replaced, "identity", "the image is not plain Debian"},
 	{"/etc/{hosts,nsswitch.conf,shells,fstab,resolv.conf,localtime,mtab}", Replaced, "identity", "what maintainer scripts or an installer would have written"},

@@ -20,6 +20,7 @@ func (c *composer) identity() error {
 		// Empty, not missing: systemd writes the id into the overlay on the first boot
 		// and does not treat that boot as an unconfigured system (machine-id(5)).
 		put("/etc/machine-id", ""),
+		put(RolesFile, roles(c.Profile)),
 		put("/etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"),
 		put("/etc/nsswitch.conf", nsswitch),
 		put("/etc/shells", "# Nobody logs in.\n"),
@@ -30,6 +31,18 @@ func (c *composer) identity() error {
 		// address in it would send CoreDNS's upstream queries back to itself.
 		c.link("identity", "/etc/resolv.conf", "../run/systemd/resolve/resolv.conf"),
 	)
+}
+
+// RolesFile lists the roles the image may take, one per line; firstboot refuses to give the
+// node another.
+const RolesFile = "/usr/lib/imgbuild/roles"
+
+func roles(p *profile.Profile) string {
+	list := p.Roles
+	if len(list) == 0 {
+		list = profile.Roles
+	}
+	return strings.Join(list, "\n") + "\n"
 }
 
 const nsswitch = `passwd: files

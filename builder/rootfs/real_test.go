@@ -12,6 +12,7 @@ import (
 	"github.com/imgbuild/imgbuild/builder/rootfs"
 	"github.com/imgbuild/imgbuild/builder/rootfs/rootfstest"
 	"github.com/imgbuild/imgbuild/builder/tree"
+	"github.com/imgbuild/imgbuild/firstboot/phases"
 )
 
 // composed keeps what tests only read.
@@ -87,6 +88,18 @@ func TestComposingTwiceGivesEqualTrees(t *testing.T) {
 			x.Target == y.Target && x.Content.SHA256 == y.Content.SHA256 && x.Origin == y.Origin
 	}) {
 		t.Error("two compositions of the same inputs differ")
+	}
+}
+
+// firstboot accepts any role where the file is missing.
+func TestImagesListTheirRoles(t *testing.T) {
+	if rootfs.RolesFile != phases.RolesFile {
+		t.Errorf("images have %s, firstboot reads %s", rootfs.RolesFile, phases.RolesFile)
+	}
+	for name, want := range map[string][]string{"controlplane": {"control-plane"}, "worker": {"worker"}} {
+		if _, root := compose(t, name); !slices.Equal(lines(t, root, rootfs.RolesFile), want) {
+			t.Errorf("%s lists %q, want %q", name, lines(t, root, rootfs.RolesFile), want)
+		}
 	}
 }
 
