@@ -90,12 +90,9 @@ func (a *app) build(ctx context.Context, f *buildFlags) error {
 		return a.printPlan(p.Plan, f.json, false)
 	}
 	start := time.Now()
-	result, upToDate := p.UpToDate()
-	if !upToDate || f.force {
-		upToDate = false
-		if result, err = p.Execute(ctx); err != nil {
-			return err
-		}
+	result, upToDate, err := p.Make(ctx, f.force)
+	if err != nil {
+		return err
 	}
 	a.closeProgress()
 	if f.json {

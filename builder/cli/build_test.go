@@ -97,6 +97,43 @@ func (s *site) inspected(t *testing.T, built build.Result) {
 	}
 }
 
+// Whoever comes last, image and receipt are of one build: what the receipt says about the
+// image is what is in it.
+func TestBuildsAtOnce(t *testing.T) {
+	t.Parallel()
+	small, large := newSite(t).warm(t), newSite(t)
+	large.Edit(t, "assets/node.conf", "small", "large")
+	large.cache, large.image = small.cache, small.image
+	sites := []*site{small, large}
+	for round := range 3 {
+		outcomes := make(chan outcome)
+		for i := range 4 {
+			go func() { outcomes <- sites[i%2].run(t, "build", "--profile", "node", "--output", small.image) }()
+		}
+		for range 4 {
+			o := <-outcomes
+			o.want(t, 0)
+		}
+		image := decode[inspect.Image](t, small.run(t, "inspect", "--json", small.image).out)
+		current := 0
+		for _, s := range sites {
+			o := s.run(t, "build", "--profile", "node", "--output", small.image, "--json", "--dry-run")
+			o.want(t, 0)
+			key := decode[plan.Plan](t, o.out).Key
+			if m := decode[manifest.Manifest](t, string(image.Manifest)); m.Key == string(key) {
+				current++
+			}
+		}
+		receipt := decode[struct {
+			Key   string       `json:"key"`
+			Image build.Result `json:"image"`
+		}](t, contents(t, filepath.Dir(small.image))["node-amd64.json"])
+		if receipt.Image.Root.Hash != image.Root.Hash || current != 1 {
+			t.Fatalf("round %d: the receipt is of %v, the image is %v; %d of two plans made it", round, receipt.Image.Root.Hash, image.Root.Hash, current)
+		}
+	}
+}
+
 func TestSameBytesElsewhere(t *testing.T) {
 	t.Parallel()
 	a, b := newSite(t), newSite(t).warm(t)

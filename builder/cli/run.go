@@ -105,19 +105,32 @@ func (a *app) run(ctx context.Context, f *runFlags) error {
 		if f.once {
 			defer stop()
 		}
-		if f.json {
-			return writeJSON(a.Out, r)
-		}
-		fmt.Fprintf(a.Out, "\n%s\nReady in %.1f s\n", r.Timeline.Table(), r.Ready.D().Seconds())
-		if r.Kubeconfig != "" {
-			fmt.Fprintf(a.Out, "kubeconfig: %s\n", r.Kubeconfig)
-		}
-		fmt.Fprintf(a.Out, "console:    %s\n", r.Console)
-		if !f.once {
-			fmt.Fprintln(a.Out, "running until Ctrl-C")
-		}
-		return nil
+		return f.printReady(a.Out, r)
 	})
+}
+
+// printReady shows the result of a run. One that ends now and keeps no directory takes its
+// files and its machine with it, so it names neither.
+func (f *runFlags) printReady(w io.Writer, r *vm.Result) error {
+	if f.once && f.dir == "" {
+		ended := *r
+		ended.Kubeconfig, ended.Console, ended.API, ended.PID = "", "", "", 0
+		r = &ended
+	}
+	if f.json {
+		return writeJSON(w, r)
+	}
+	fmt.Fprintf(w, "\n%s\nReady in %.1f s\n", r.Timeline.Table(), r.Ready.D().Seconds())
+	if r.Kubeconfig != "" {
+		fmt.Fprintf(w, "kubeconfig: %s\n", r.Kubeconfig)
+	}
+	if r.Console != "" {
+		fmt.Fprintf(w, "console:    %s\n", r.Console)
+	}
+	if !f.once {
+		fmt.Fprintln(w, "running until Ctrl-C")
+	}
+	return nil
 }
 
 // imageToRun returns the image that the flags name, built when it is not up to date.
@@ -135,10 +148,7 @@ func (a *app) imageToRun(ctx context.Context, f *runFlags) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, ok := p.UpToDate(); ok {
-		return p.Output, nil
-	}
-	_, err = p.Execute(ctx)
+	_, _, err = p.Make(ctx, false)
 	return p.Output, err
 }
 

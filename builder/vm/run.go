@@ -47,10 +47,11 @@ type Result struct {
 	// cluster's authority.
 	Kubeconfig string `json:"kubeconfig,omitempty"`
 	// API is the loopback address that leads to the API server.
-	API      string             `json:"api"`
-	Console  string             `json:"console"`
+	API string `json:"api,omitempty"`
+	// Console is the file with what the machine wrote to its serial port.
+	Console  string             `json:"console,omitempty"`
 	Accel    Accel              `json:"accelerator"`
-	PID      int                `json:"pid"`
+	PID      int                `json:"pid,omitempty"`
 	Timeline *timeline.Timeline `json:"timeline"`
 }
 
