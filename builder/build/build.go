@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/imgbuild/imgbuild/builder/disk"
@@ -64,6 +65,7 @@ type Project struct {
 	Plan       *plan.Plan
 	profile    *profile.Profile
 	lock       *lock.Lock
+	host       *lock.Lock // of the machine that builds
 	components map[string]*gomod.Component
 	toolchain  string
 }
@@ -119,7 +121,7 @@ func (p *Project) Execute(ctx context.Context) (*Result, error) {
 
 func (p *Project) execute(ctx context.Context) (*Result, error) {
 	w := &work{Project: p, packages: map[string]lock.Package{}, unpacked: map[string]*deb.Unpacked{}, built: map[string]*store.Entry{}}
-	for _, pkg := range p.lock.Packages {
+	for _, pkg := range slices.Concat(p.lock.Packages, p.host.Packages) {
 		w.packages[pkg.SHA256] = pkg
 	}
 	if err := w.run(ctx, p.Plan.Steps); err != nil {

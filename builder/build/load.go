@@ -42,6 +42,12 @@ func Load(ctx context.Context, env Env, name, output string) (*Project, error) {
 	if err := p.lock.Check(p.profile); err != nil {
 		return nil, err
 	}
+	p.host = p.lock
+	if env.Arch != hostArch {
+		if p.host, err = lock.Load(LockPath(env.Root, hostArch)); err != nil {
+			return nil, err
+		}
+	}
 	p.Output = output
 	if output == "" {
 		p.Output = filepath.Join(env.Root, "out", ImageName(p.profile, env.Arch))
@@ -54,7 +60,7 @@ func Load(ctx context.Context, env Env, name, output string) (*Project, error) {
 		return nil, err
 	}
 	p.toolchain = go_.Version
-	spec := plan.Spec{Profile: p.profile, Lock: p.lock, Output: p.Output, UnpackKey: deb.UnpackKey}
+	spec := plan.Spec{Profile: p.profile, Lock: p.lock, Host: p.host, Output: p.Output, UnpackKey: deb.UnpackKey}
 	if spec.Components, err = p.loadComponents(); err != nil {
 		return nil, err
 	}

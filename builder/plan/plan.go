@@ -85,6 +85,9 @@ type Spec struct {
 	Components []ComponentSpec
 	// Assets holds the digest of every asset file the profile refers to, by path.
 	Assets map[string]string
+	// Host is the lock of the machine that builds, which the programs that run here come
+	// from; nil when it is Lock.
+	Host *lock.Lock
 	// ProfileDigest is the SHA-256 of the merged profile in its canonical form.
 	ProfileDigest string
 	// Builder is the SHA-256 of the program that builds: changed code means a new image.
@@ -105,7 +108,11 @@ func New(s Spec) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	kmod, err := s.Lock.Set("tool/kmod")
+	host := s.Host
+	if host == nil {
+		host = s.Lock
+	}
+	kmod, err := host.Set("tool/kmod")
 	if err != nil {
 		return nil, err
 	}

@@ -182,6 +182,23 @@ func TestKeysChangeWithInputsOnly(t *testing.T) {
 	}
 }
 
+// Programs that run here come from the lock of this machine, whatever the image is for.
+func TestToolsOfTheHost(t *testing.T) {
+	s := sample()
+	host := *s.Lock
+	host.Packages = []lock.Package{{Name: "kmod", Version: "1", SHA256: hex("kmod here")}}
+	host.Sets = map[string][]string{"tool/kmod": {"kmod"}}
+	s.Lock.Architecture, s.Host = "arm64", &host
+	delete(s.Lock.Sets, "tool/kmod")
+	p := mustPlan(t, s)
+	if in := p.Step("tool/kmod").Inputs; len(in) != 1 || in[0].Digest != hex("kmod here") {
+		t.Errorf("the tool is made of %+v", in)
+	}
+	if !slices.ContainsFunc(p.Step("fetch").Inputs, func(in plan.Input) bool { return in.Digest == hex("kmod here") }) {
+		t.Error("the host's package is not fetched")
+	}
+}
+
 func TestErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*plan.Spec)

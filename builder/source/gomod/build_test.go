@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -139,6 +140,56 @@ func checkPlaced(t *testing.T, c *Component, dir string, built []Output) {
 		}
 		if _, err := tr.Lookup(prog.Path).Content.ReadAll(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// Planning asks for the toolchain, too, and promises to write nothing.
+func TestFindingTheToolchainWritesNothing(t *testing.T) {
+	home := t.TempDir()
+	there := filepath.Join(home, "there")
+	if err := os.Mkdir(there, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(there)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GOCACHE", there)
+	t.Setenv("GOMODCACHE", filepath.Join(home, "new", "mod"))
+	t.Setenv("GOPATH", filepath.Join(home, "new"))
+	cache := filepath.Join(home, "cache")
+	tc, err := FindToolchain(t.Context(), cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Stat(there)
+	if err != nil || !after.ModTime().Equal(before.ModTime()) {
+		t.Errorf("%s was written to (%v)", there, err)
+	}
+	if entries, _ := os.ReadDir(home); len(entries) != 1 {
+		t.Errorf("wrote %v", entries)
+	}
+	for _, want := range []string{"GOCACHE=" + there, "GOPATH=" + filepath.Join(home, "new")} {
+		if !slices.Contains(tc.env, want) {
+			t.Errorf("the environment lacks %s", want)
+		}
+	}
+}
+
+func TestUsable(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, "dangling")); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{dir: true, filepath.Join(dir, "a/b"): true, file: false, filepath.Join(file, "a"): false,
+		filepath.Join(dir, "dangling"): false, "relative": false, "": false, "/dev/null/x": false} {
+		if usable(name) != want {
+			t.Errorf("usable(%q) = %t", name, !want)
 		}
 	}
 }

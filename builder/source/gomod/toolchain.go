@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
 )
@@ -95,17 +98,25 @@ func environment(settings map[string]string, cacheDir string) []string {
 	return env
 }
 
-// usable says whether dir can hold a cache.
+// usable says whether dir can hold a cache, or can be made. It writes nothing: planning a
+// build asks, too.
 func usable(dir string) bool {
-	if !filepath.IsAbs(dir) || os.MkdirAll(dir, 0o777) != nil {
+	if !filepath.IsAbs(dir) {
 		return false
 	}
-	f, err := os.CreateTemp(dir, ".imgbuild-*")
-	if err != nil {
-		return false
+	for {
+		info, err := os.Stat(dir)
+		switch {
+		case err == nil:
+			return info.IsDir() && unix.Access(dir, unix.W_OK|unix.X_OK) == nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return false
+		}
+		if _, err := os.Lstat(dir); err == nil {
+			return false // a link that leads nowhere
+		}
+		dir = filepath.Dir(dir)
 	}
-	f.Close()
-	return os.Remove(f.Name()) == nil
 }
 
 // target returns the environment for one architecture.
