@@ -20,7 +20,7 @@ const module = "github.com/imgbuild/imgbuild/"
 // layers lists the packages from the top down. A package may import only packages of
 // layers below its own. Prefixes stand for everything under them.
 var layers = [][]string{
-	{"builder/cmd/imgbuild", "firstboot/cmd/firstboot", "test", "scripts"},
+	{"builder/cmd/imgbuild", "firstboot/cmd/firstboot", "firstboot/cmd/vip-health", "test", "scripts"},
 	{"builder/cli", "firstboot/cmd/verbs"},
 	{"builder/build"},
 	{"builder/plan", "builder/lock/resolve", "builder/initrd", "builder/inspect", "builder/vm"},
@@ -36,6 +36,7 @@ var layers = [][]string{
 	{"firstboot/check", "firstboot/status"},
 	{"firstboot/cluster", "firstboot/containerd", "firstboot/phase"},
 	{"firstboot/addons"},
+	{"firstboot/vip", "firstboot/balancer"},
 	{"firstboot/manifests"},
 	{"firstboot/kubeconfig"},
 	{"firstboot/pki"},

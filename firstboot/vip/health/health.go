@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package health watches an API server and keeps a file that says whether it is healthy.
+// keepalived follows the file (track_file), so that no program is started for a check and
+// none but keepalived itself decides about the address.
+//
+// The package depends on the standard library only: its program runs on every control plane
+// for as long as the machine is up.
+package health
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Watch is what is watched, and how closely.
+type Watch struct {
+	// Endpoint is host:port.
+	Endpoint string
+	// CAFile holds the authority that signs the server's certificate; it is read for every
+	// connection, because it does not exist yet when first boot starts the watch.
+	CAFile string
+	// ServerName is the name the certificate has to carry.
+	ServerName string
+	// StateFile becomes "1\n" or "0\n".
+	StateFile string
+	// Period is the time between checks, Retry that after a failed one.
+	Period, Retry time.Duration
+	// Timeout bounds one check.
+	Timeout time.Duration
+	// Failures in a row make a healthy server an unhealthy one; one success makes it healthy.
+	Failures int
+	// Changed is called with every change, and why; may be nil.
+	Changed func(healthy bool, why error)
+	// Beat is called after every check; may be nil.
+	Beat func()
+}
+
+// Defaults are fit for real hardware and bearable for an emulated machine.
+func Defaults() Watch {
+	return Watch{CAFile: "/etc/kubernetes/pki/ca.crt", ServerName: "kubernetes", Period: time.Second, Retry: 250 * time.Millisecond,
+		Timeout: 3 * time.Second, Failures: 2}
+}
+
+// Run watches until ctx ends. The state begins as unhealthy, and is so again at the end.
+func (w *Watch) Run(ctx context.Context) error {
+	healthy, failed := false, 0
+	if err := w.write(false); err != nil {
+		return err
+	}
+	client := &http.Client{Timeout: w.Timeout, Transport: w.transport()}
+	defer client.CloseIdleConnections()
+	var last string
+	for {
+		err := w.check(ctx, client)
+		pause := w.Period
+		if err == nil {
+			failed = 0
+		} else {
+			failed++
+			client.CloseIdleConnections()
+			if healthy {
+				pause = w.Retry
+			}
+		}
+		if now := err == nil || healthy && failed < w.Failures; now != healthy || !now && err.Error() != last && ctx.Err() == nil {
+			if now != healthy {
+				if werr := w.write(now); werr != nil {
+					return werr
+				}
+			}
+			healthy = now
+			if w.Changed != nil {
+				w.Changed(now, err)
+			}
+		}
+		if last = ""; err != nil {
+			last = err.Error()
+		}
+		if w.Beat != nil {
+			w.Beat()
+		}
+		select {
+		case <-ctx.Done():
+			return w.write(false)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// transport keeps one connection open between checks and verifies the server as any client
+// of the cluster does.
+func (w *Watch) transport() *http.Transport {
+	t := &http.Transport{MaxIdleConns: 1, TLSHandshakeTimeout: w.Timeout}
+	t.TLSClientConfig = &tls.Config{
+		ServerName: w.ServerName, MinVersion: tls.VersionTLS12,
+		// The authority is not known yet; VerifyConnection does what is skipped here.
+		InsecureSkipVerify: true, //nolint:gosec // see VerifyConnection
+		VerifyConnection:   w.verify,
+	}
+	return t
+}
+
+func (w *Watch) verify(c tls.ConnectionState) error {
+	text, err := os.ReadFile(w.CAFile)
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return fmt.Errorf("%s holds no certificate", w.CAFile)
+	}
+	between := x509.NewCertPool()
+	for _, cert := range c.PeerCertificates[1:] {
+		between.AddCert(cert)
+	}
+	_, err = c.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: pool, Intermediates: between, DNSName: w.ServerName})
+	return err
+}
+
+// check asks once. /livez says 200 to everybody (RBAC's system:public-info-viewer), so no
+// credential is needed.
+func (w *Watch) check(ctx context.Context, client *http.Client) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+w.Endpoint+"/livez", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", req.URL, resp.Status)
+	}
+	return nil
+}
+
+// write replaces the state in one step. A reader sees the old or the new one; in memory
+// there is nothing to sync.
+func (w *Watch) write(healthy bool) error {
+	text := "0\n"
+	if healthy {
+		text = "1\n"
+	}
+	tmp := filepath.Join(filepath.Dir(w.StateFile), "."+filepath.Base(w.StateFile)+".new")
+	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, w.StateFile)
+}
+
+// Clear takes the state away, which counts as unhealthy. It is for after a watch that ended
+// without doing so.
+func Clear(stateFile string) error {
+	if err := os.Remove(stateFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
