@@ -5,6 +5,7 @@ package ethernet
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 )
 
 // ARP is an address resolution message for IPv4 over Ethernet (RFC 826).
@@ -18,8 +19,9 @@ const (
 	arpSize    = 28
 	arpRequest = 1
 	arpReply   = 2
-	// arpOperation is where a frame's ARP operation stands.
+	// Where the operation and the target's address stand in a frame.
 	arpOperation = headerSize + 6
+	arpTarget    = headerSize + 24
 )
 
 // ParseARP returns the message a frame carries, if it does.
@@ -75,13 +77,14 @@ func ParseVRRP(f Frame) (VRRP, bool) {
 		Version: int(v[0] >> 4), Router: int(v[1]), Priority: int(v[2])}, true
 }
 
-// AsReply returns a gratuitous request as the reply that says the same, and every other frame
-// as it is. Some stacks learn from one form only.
-func AsReply(f Frame) Frame {
-	if a, ok := ParseARP(f); !ok || !a.Request || !a.Gratuitous() {
+// AsQuestion returns a gratuitous message as the same sender's question to a station, and every
+// other frame as it is. Both tell where the sender is; not every stack believes the first form.
+func AsQuestion(f Frame, to netip.Addr) Frame {
+	if a, ok := ParseARP(f); !ok || !a.Gratuitous() || !to.Is4() {
 		return f
 	}
-	out := append(Frame(nil), f...)
-	binary.BigEndian.PutUint16(out[arpOperation:], arpReply)
+	out := slices.Clone(f)
+	binary.BigEndian.PutUint16(out[arpOperation:], arpRequest)
+	copy(out[arpTarget:], to.AsSlice())
 	return out
 }

@@ -55,13 +55,16 @@ func TestARP(t *testing.T) {
 		if a.Announces() != c.announce || a.Gratuitous() != c.gratuitous {
 			t.Errorf("%s: announces %v, gratuitous %v", c.name, a.Announces(), a.Gratuitous())
 		}
-		reply := AsReply(f)
-		again, _ := ParseARP(reply)
-		if wantRequest := c.request && !c.gratuitous; again.Request != wantRequest {
-			t.Errorf("%s: AsReply leaves request %v, want %v", c.name, again.Request, wantRequest)
+		own := netip.MustParseAddr("10.0.0.7")
+		want := a
+		if c.gratuitous {
+			want.Request, want.TargetIP = true, own
+		}
+		if got, _ := ParseARP(AsQuestion(f, own)); got != want {
+			t.Errorf("%s: AsQuestion makes %+v, want %+v", c.name, got, want)
 		}
 		if now, _ := ParseARP(f); now != a {
-			t.Errorf("%s: AsReply changed the frame it was given", c.name)
+			t.Errorf("%s: AsQuestion changed the frame it was given", c.name)
 		}
 		if _, ok := ParseVRRP(f); ok {
 			t.Errorf("%s: taken for VRRP", c.name)

@@ -143,14 +143,14 @@ func (g *Gateway) connect(s *ethernet.Switch) error {
 	return nil
 }
 
-// receive gives the stack a frame. The stack learns from replies only, so an announcement
-// that is a request is shown to it as a reply; else it would keep sending to the machine that
-// had the address before.
+// receive gives the stack a frame. The stack moves an address to another machine only when that
+// machine asks for the stack's own, so announcements are shown to it as such questions; else it
+// would keep sending to the machine that had the address before.
 func (g *Gateway) receive(f ethernet.Frame) {
 	if dst := f.Dst(); dst != g.config.MAC && !dst.Group() {
 		return
 	}
-	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(ethernet.AsReply(f))})
+	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(ethernet.AsQuestion(f, g.Address()))})
 	defer p.DecRef()
 	g.link.InjectInbound(0, p)
 }

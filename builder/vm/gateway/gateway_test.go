@@ -343,8 +343,18 @@ func TestAddressMoves(t *testing.T) {
 	// The owner vanishes without a word; the other one takes the address.
 	s.Where(hw(1)).Cut()
 	two.take(t, vip)
+	seen := make(chan struct{}, 1)
+	defer g.Port().Tap(func(s ethernet.Seen) {
+		if a, ok := ethernet.ParseARP(s.Frame); ok && !a.Request && a.SenderMAC == g.config.MAC && s.Direction == ethernet.FromStation {
+			select {
+			case seen <- struct{}{}:
+			default:
+			}
+		}
+	})()
 	two.announce(t, vip)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // below the time after which the stack would doubt by itself
+	<-seen                                                         // the stack answers what it was told
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // less than the stack needs to have doubts of its own
 	defer cancel()
 	if got, err := get(ctx, t, g, "api.demo.test:6443"); got != "two" {
 		t.Errorf("after the move: %q %v", got, err)
