@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 
@@ -108,10 +109,38 @@ func (p *Project) loadComponents() ([]plan.ComponentSpec, error) {
 			problems = append(problems, err)
 			continue
 		}
+		if err := p.checkPin(c); err != nil {
+			problems = append(problems, err)
+			continue
+		}
 		p.components[name] = c
 		specs = append(specs, plan.ComponentSpec{Name: name, Version: c.Module.Version, Purpose: c.Description, Key: key})
 	}
 	return specs, errors.Join(problems...)
+}
+
+// checkPin refuses a component that is not the one the lock was made for. The lock says
+// what an image is made of, to readers who do not have the checkout at hand: a build that
+// uses something else would make it lie.
+func (p *Project) checkPin(c *gomod.Component) error {
+	pin, err := p.lock.Module(c.Name)
+	if err != nil {
+		return err
+	}
+	recipe, err := c.LockRecipe()
+	if err != nil {
+		return err
+	}
+	const hint = "run 'imgbuild lock', which pins it as it is now and shows what else changes"
+	switch {
+	case pin.Path != c.Module.Path || pin.Version != c.Module.Version:
+		return fault.New(fault.MissingPin, hint, "component %s is %s %s, the lock for %s pins %s %s",
+			c.Name, c.Module.Path, c.Module.Version, p.lock.Architecture, pin.Path, pin.Version)
+	case pin.Recipe != recipe:
+		return fault.New(fault.MissingPin, hint, "the files of component %s in %s changed after the lock for %s was written (recipe %.12s, the lock pins %.12s)",
+			c.Name, path.Join(gomod.Directory, c.Name), p.lock.Architecture, recipe, pin.Recipe)
+	}
+	return nil
 }
 
 // LoadComponent returns a component and the key of its programs in the store.

@@ -166,6 +166,7 @@ func TestRunsOnlyWhatChanged(t *testing.T) {
 		s.Edit(t, c.file, c.old, c.new)
 		if c.file == "assets/components/pause/main.go" {
 			s.Edit(t, "assets/components/pause/component.yaml", "imgbuild pause ${", "imgbuild pause  ${")
+			s.SaveLock(t)
 		}
 		after := decode[plan.Plan](t, s.run(t, "plan", "--profile", "node", "--json").out)
 		if todo := unfinished(after); !slices.Equal(todo, c.todo) || after.Key == before.Key {
@@ -195,11 +196,13 @@ func TestReplacesFilesOnlyWhenDone(t *testing.T) {
 	s.Write(t, "out/node-amd64.raw", "precious")
 	pause := "assets/components/pause/main.go"
 	s.Edit(t, pause, "package main", "package main;;")
+	s.SaveLock(t)
 	s.run(t, "--profile", "node").want(t, 9)
 	if got := contents(t, filepath.Dir(s.image)); got["node-amd64.raw"] != "precious" || len(got) != 2 {
 		t.Errorf("a failed build left %q", slices.Collect(maps.Keys(got)))
 	}
 	s.Edit(t, pause, "package main;;", "package main")
+	s.SaveLock(t)
 	s.build(t)
 	if stat(t, s.image).Size() < 1<<20 {
 		t.Error("the image did not replace the file")

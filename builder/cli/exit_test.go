@@ -19,6 +19,25 @@ import (
 
 // Every status of docs/exit-codes.md but those of signals and full disks, by its real cause.
 
+// The lock says what an image is made of: a build of something else would make it lie.
+func TestComponentIsNotTheLocked(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ file, old, new, want string }{
+		"code":        {"main.go", "func main() {", "// changed\nfunc main() {", "the files of component pause in assets/components/pause changed after the lock for amd64 was written (recipe "},
+		"description": {"component.yaml", "description: ", "description: also ", "the files of component pause"},
+		"version":     {"component.yaml", "version: v1.0.0", "version: v1.0.1", "the lock for amd64 pins github.com/imgbuild/imgbuild/assets/components/pause v1.0.0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t).warm(t)
+			s.Edit(t, "assets/components/pause/"+c.file, c.old, c.new)
+			s.run(t, "plan", "--profile", "node").want(t, fault.MissingPin, c.want, "run 'imgbuild lock'")
+			s.SaveLock(t)
+			s.run(t, "plan", "--profile", "node").want(t, 0)
+		})
+	}
+}
+
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -188,6 +207,7 @@ func TestBuildFails(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.Edit(t, "assets/components/pause/main.go", "func main() {", "func main() {\n\tundefinedThing()\n")
+	s.SaveLock(t)
 	o := s.run(t, "build", "--profile", "node")
 	o.want(t, fault.Build, "pause", `"build"`, "undefined: undefinedThing", "main.go:")
 }

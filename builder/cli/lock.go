@@ -4,13 +4,9 @@ package cli
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -94,23 +90,12 @@ func pinComponents(ctx context.Context, env build.Env, names []string) ([]lock.M
 			continue
 		}
 		task := env.Sink.Start("pin component "+name, 0)
-		pin, err := pinComponent(ctx, go_, c)
+		pin, err := go_.Pin(ctx, c)
 		task.Done(err)
 		pins = append(pins, pin)
 		problems = append(problems, err)
 	}
 	return pins, errors.Join(problems...)
-}
-
-// pinComponent pins a component's module. The programs of this checkout itself change with
-// every commit, which is what pins them; the lock records only how they are built.
-func pinComponent(ctx context.Context, go_ *gomod.Toolchain, c *gomod.Component) (lock.Module, error) {
-	if !c.Module.Checkout {
-		return go_.Pin(ctx, c)
-	}
-	data, err := os.ReadFile(filepath.Join(c.Dir(), gomod.FileName))
-	sum := sha256.Sum256(data)
-	return lock.Module{Component: c.Name, Path: c.Module.Path, Recipe: hex.EncodeToString(sum[:])}, err
 }
 
 // lockSummary says in a line what became of the lock file at path.

@@ -54,7 +54,7 @@ type Module struct {
 	Sum       string `yaml:"sum"`  // go.sum's h1 digest of the module
 	Size      int64  `yaml:"size"` // of the module's zip, bytes
 	// Recipe is the SHA-256 over assets/components/<name>, which holds go.mod and go.sum
-	// and so every dependency's digest.
+	// and so every dependency's digest. A build refuses a component with another one.
 	Recipe string `yaml:"recipe"`
 }
 

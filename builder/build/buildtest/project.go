@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/imgbuild/imgbuild/builder/lock"
+	"github.com/imgbuild/imgbuild/builder/source/gomod"
 	"github.com/imgbuild/imgbuild/builder/uki/ukitest"
 )
 
@@ -146,7 +147,6 @@ func (p *Project) lock() *lock.Lock {
 			lock.InitrdSet("node"): {"base-files", "hello", "systemd-boot-efi"},
 			lock.ToolSet("kmod"):   {"kmod"},
 		},
-		Modules: []lock.Module{{Component: "pause", Recipe: digest}},
 	}
 	for _, pkg := range p.packages {
 		l.Packages = append(l.Packages, pkg.Pin)
@@ -154,9 +154,18 @@ func (p *Project) lock() *lock.Lock {
 	return l
 }
 
-// SaveLock writes p.Lock to the checkout.
+// SaveLock pins the component as it is and writes p.Lock to the checkout.
 func (p *Project) SaveLock(t testing.TB) {
 	t.Helper()
+	c, err := gomod.Load(p.Dir, "pause")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin := lock.Module{Component: c.Name, Path: c.Module.Path, Version: c.Module.Version}
+	if pin.Recipe, err = c.LockRecipe(); err != nil {
+		t.Fatal(err)
+	}
+	p.Lock.Modules = []lock.Module{pin}
 	if err := p.Lock.Save(filepath.Join(p.Dir, "profiles", lock.FileName("amd64"))); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ package gomod
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -45,7 +47,7 @@ func (t *Toolchain) fetch(ctx context.Context, dir, path, version string, line f
 // module unless Go's module cache holds it. The entry of a component whose module is part
 // of this repository has no sum and no size: its recipe pins it.
 func (t *Toolchain) Pin(ctx context.Context, c *Component) (lock.Module, error) {
-	recipe, err := c.Recipe()
+	recipe, err := c.LockRecipe()
 	if err != nil {
 		return lock.Module{}, err
 	}
@@ -63,6 +65,21 @@ func (t *Toolchain) Pin(ctx context.Context, c *Component) (lock.Module, error) 
 	}
 	pin.Sum, pin.Size = d.Sum, st.Size()
 	return pin, nil
+}
+
+// LockRecipe returns the digest that the lock records of a component: its recipe. The code
+// of a component built from the checkout changes with every commit, which is what pins it;
+// of those the digest is over component.yaml alone.
+func (c *Component) LockRecipe() (string, error) {
+	if !c.Module.Checkout {
+		return c.Recipe()
+	}
+	data, err := os.ReadFile(filepath.Join(c.Dir(), FileName))
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // own says whether the component's code is part of this repository.
