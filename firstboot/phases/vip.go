@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/imgbuild/imgbuild/firstboot/balancer"
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
+	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/phase"
+	"github.com/imgbuild/imgbuild/firstboot/vip"
+)
+
+// The phases of the virtual address. kubeadm has none.
+const (
+	VIP    = "vip"
+	VIPPod = "vip-pod"
+)
+
+// vipPhase starts keepalived. It needs nothing of the cluster, so the address has an owner
+// before any API server answers, and machines that join wait for a port to open.
+func vipPhase() phase.Phase[*State] {
+	return phase.Phase[*State]{Name: VIP, Purpose: "the control planes elect an owner of the virtual address",
+		Needs: []string{Identity}, Roles: []string{string(node.ControlPlane)},
+		Run: startKeepalived, Timeout: time.Minute, Attempts: 3, Pause: time.Second, OnChange: phase.Redo}
+}
+
+// vipPodPhase places kube-vip, which elects through the API and so cannot begin before it.
+// By then admin.conf administers the cluster on every control plane. Placed earlier, as
+// kubeadm's users have to, the first machine's pod would need super-admin.conf.
+func vipPodPhase() phase.Phase[*State] {
+	return phase.Phase[*State]{Name: VIPPod, Purpose: "kube-vip carries the virtual address",
+		Needs: []string{API}, Roles: []string{string(node.ControlPlane)},
+		Run: placeKubeVIP, Timeout: time.Minute, OnChange: phase.Redo}
+}
+
+func startKeepalived(ctx context.Context, s *State) error {
+	if s.Node.VIP.Provider != node.VIPKeepalived {
+		return nil
+	}
+	iface, err := s.vipInterface()
+	if err != nil {
+		return err
+	}
+	k, err := vip.New(s.Node, s.Config, iface)
+	if err != nil {
+		return phase.Permanent(err)
+	}
+	// With a load balancer the owner serves through any healthy API server.
+	endpoint := s.Config.LocalEndpoint()
+	if balancer.Wanted(s.Node) {
+		endpoint = balancer.New(s.Node, s.Config, "").Local()
+	}
+	// The watch first: keepalived follows the file it keeps.
+	if err := s.startWith(ctx, vip.WatchUnit, vip.Watch(endpoint)); err != nil {
+		return err
+	}
+	return s.startWith(ctx, vip.Unit, k.Config())
+}
+
+func placeKubeVIP(_ context.Context, s *State) error {
+	if s.Node.VIP.Provider != node.VIPKubeVIP {
+		return nil
+	}
+	iface, err := s.vipInterface()
+	if err != nil {
+		return err
+	}
+	file, err := vip.KubeVIP(s.Node, s.Config, iface, kubeconfig.Admin)
+	if err != nil {
+		return err
+	}
+	_, err = kubeadm.WriteFiles(s.Root, file)
+	return err
+}
+
+// startWith writes a unit's file and starts the unit, or restarts it when the file was
+// another: neither program of ours is asked to take over a changed configuration while it
+// runs, because first boot is over before anybody depends on them.
+func (s *State) startWith(ctx context.Context, unit string, file kubeadm.File) error {
+	changed, err := kubeadm.WriteFiles(s.Root, file)
+	if err != nil {
+		return err
+	}
+	if len(changed) > 0 {
+		return s.RestartUnit(ctx, unit)
+	}
+	return s.StartUnit(ctx, unit)
+}
+
+// vipInterface is the one the document names, or the one that carries the node's address.
+func (s *State) vipInterface() (string, error) {
+	if name := s.Node.VIP.Interface; name != "" {
+		return name, nil
+	}
+	links, err := net.Interfaces()
+	if err != nil {
+		return "", err
+	}
+	var errs []error
+	for _, l := range links {
+		addrs, err := l.Addrs()
+		errs = append(errs, err)
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok {
+				if got, ok := netip.AddrFromSlice(n.IP); ok && got.Unmap() == s.Config.Address {
+					return l.Name, nil
+				}
+			}
+		}
+	}
+	return "", errors.Join(append(errs, fmt.Errorf("no interface carries %s; set vip.interface", s.Config.Address))...)
+}
