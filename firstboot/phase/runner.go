@@ -163,7 +163,7 @@ func (r *Runner[S]) one(ctx context.Context, p Phase[S], s S) error {
 		return err
 	}
 	for attempt := 1; ; attempt++ {
-		err := r.attempt(ctx, p, s)
+		err := r.attempt(withReport(ctx, func(why error) { tell(Retrying, attempt, why) }), p, s)
 		if err == nil {
 			if err := r.append(p, EventDone, attempt, false, nil); err != nil {
 				return err

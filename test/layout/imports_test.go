@@ -34,7 +34,7 @@ var layers = [][]string{
 	{"builder/progress", "builder/fault"},
 	{"firstboot/phases"},
 	{"firstboot/check", "firstboot/status"},
-	{"firstboot/cluster", "firstboot/containerd", "firstboot/phase"},
+	{"firstboot/cluster", "firstboot/containerd", "firstboot/discovery", "firstboot/etcd", "firstboot/phase"},
 	{"firstboot/addons"},
 	{"firstboot/vip", "firstboot/balancer"},
 	{"firstboot/manifests"},
