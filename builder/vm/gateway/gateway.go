@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -239,6 +240,10 @@ func full(a netip.AddrPort) tcpip.FullAddress {
 	return tcpip.FullAddress{NIC: nic, Addr: tcpip.AddrFromSlice(a.Addr().AsSlice()), Port: a.Port()}
 }
 
+// endLimit bounds how long Close waits for connections to machines that do not answer. They
+// are reset all the same; the stack only takes its time to forget some of them.
+const endLimit = 3 * time.Second
+
 // Close ends everything the gateway does, connections and listeners included.
 func (g *Gateway) Close() {
 	g.cancel()
@@ -246,7 +251,16 @@ func (g *Gateway) Close() {
 	if g.port != nil {
 		g.port.Close()
 	}
-	g.stack.Destroy()
+	g.stack.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		g.stack.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(endLimit):
+	}
 }
 
 // join copies in both directions until both ends are done or ctx ends.

@@ -75,7 +75,7 @@ func newGuest(t *testing.T, s *ethernet.Switch, mac ethernet.MAC, addresses ...s
 		m.take(t, netip.MustParseAddr(a))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(func() { cancel(); conn.Close(); m.Destroy() })
+	t.Cleanup(func() { cancel(); conn.Close(); m.Close() })
 	go func() {
 		for p := link.ReadContext(ctx); p != nil; p = link.ReadContext(ctx) {
 			_, _ = conn.Write(ethernet.AppendFrame(nil, p.ToView().AsSlice()))
@@ -371,4 +371,39 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%+v is accepted", c)
 		}
 	}
+}
+
+// A gateway ends although connections to machines that are gone are in every state.
+func TestCloseWithDeadPeers(t *testing.T) {
+	s, g := lan(t)
+	m := newGuest(t, s, hw(1), "10.9.0.11")
+	m.says(t, "one")
+	var open []net.Conn
+	for range 2 {
+		c, err := g.Dial(limit(t), "10.9.0.11:6443")
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, c)
+	}
+	s.Where(hw(1)).Cut()
+	if _, err := io.WriteString(open[0], "GET / HTTP/1.0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	open[1].Close() // its FIN is never acknowledged
+	for _, a := range []string{"10.9.0.11:6443", "10.9.0.12:6443"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if c, err := g.Dial(ctx, a); err == nil {
+			t.Errorf("%s answers: %v", a, c)
+		}
+		cancel()
+	}
+	ended := make(chan struct{})
+	go func() { g.Close(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		panic("the gateway does not end")
+	}
+	g.Close() // again is nothing
 }
