@@ -125,7 +125,7 @@ kinds of failure apart: docs/exit-codes.md lists them.`),
 		return fault.Wrap(fault.Usage, err, "see '"+cmd.CommandPath()+" --help'")
 	})
 	root.AddCommand(a.buildCommand(), a.planCommand(), a.runCommand(), a.inspectCommand(), a.lockCommand(),
-		a.profilesCommand(), a.componentCommand(), a.cacheCommand(), a.toolCommand(), a.versionCommand())
+		a.profilesCommand(), a.clusterCommand(), a.componentCommand(), a.cacheCommand(), a.toolCommand(), a.versionCommand())
 	usageErrors(root)
 	root.SetHelpCommand(helpCommand())
 	a.completeProfiles(root)

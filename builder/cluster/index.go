@@ -74,7 +74,7 @@ func ReadIndex(dir string) (*Index, error) {
 	file := filepath.Join(dir, IndexFile)
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.Config, "render it with 'imgbuild cluster render cluster.yaml -o "+dir+"'", "%s: %w: it has no %s", dir, ErrNotRendered, IndexFile)
+		return nil, fault.Wrap(fault.Config, fmt.Errorf("%s: %w: %w", dir, ErrNotRendered, err), "render it with 'imgbuild cluster render cluster.yaml -o "+dir+"'")
 	} else if err != nil {
 		return nil, err
 	}

@@ -59,8 +59,8 @@ type Endpoint struct {
 	// name or the only control plane's address). Default: vip when vip has a provider, local
 	// with several control planes, else direct.
 	Mode node.EndpointMode `yaml:"mode,omitempty"`
-	// Name is a DNS name. Every host resolves it without DNS in modes vip and local. Empty
-	// means that the API is known by its address.
+	// Name is a DNS name. Every host resolves it without DNS in modes vip and local. Default:
+	// none, so that the API is known by its address; in mode local api.NAME.internal.
 	Name string `yaml:"name,omitempty"`
 	// Port is where the API is reached: default 6443, 7443 in mode local and 8443 with
 	// vip.loadBalancer, where it has to differ from apiServer.port.
@@ -75,11 +75,16 @@ type VIP struct {
 	Address string `yaml:"address,omitempty"`
 	// Interface carries the address; auto (the default) takes that of the node address.
 	Interface string `yaml:"interface,omitempty"`
-	// RouterID is the VRRP router id, 1-255; default 51. Clusters on one segment differ.
+	// RouterID is the VRRP router id, 1-255; by default it follows from the address. Clusters
+	// on one segment need different ones.
 	RouterID int `yaml:"routerID,omitempty"`
-	// Image is the kube-vip image, preferably with a digest.
+	// AdvertInterval is how often the owner says that it lives, in steps of 10ms; default
+	// 300ms. Another takes over after 3 to 4 of them.
+	AdvertInterval node.Duration `yaml:"advertInterval,omitempty"`
+	// Image is the kube-vip image, pinned by digest.
 	Image string `yaml:"image,omitempty"`
-	// LoadBalancer is "" or "haproxy": the owner balances over all API servers.
+	// LoadBalancer is "" or "haproxy": the owner balances over all API servers; for
+	// keepalived.
 	LoadBalancer string `yaml:"loadBalancer,omitempty"`
 }
 
@@ -263,8 +268,8 @@ type Host struct {
 	Kubelet node.Kubelet `yaml:"kubelet,omitempty"`
 	// Butane are files with snippets.
 	Butane []string `yaml:"butane,omitempty"`
-	// VIPPriority in the election, 1-254; the highest owns the address. Default: 150 for the
-	// first control plane, one less for each that follows.
+	// VIPPriority in the election, 2-254; the highest owns the address. By default all are
+	// the same, and whoever owns the address keeps it.
 	VIPPriority int `yaml:"vipPriority,omitempty"`
 	// Platform replaces the cluster's.
 	Platform string `yaml:"platform,omitempty"`

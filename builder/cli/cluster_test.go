@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/imgbuild/imgbuild/builder/cluster"
+	"github.com/imgbuild/imgbuild/builder/fault"
+)
+
+// says looks for texts on standard output.
+func (o outcome) says(t *testing.T, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(o.out, text) {
+			t.Errorf("standard output does not contain %q:\n%s", text, o.out)
+		}
+	}
+}
+
+func TestClusterFromInitToRender(t *testing.T) {
+	dir := t.TempDir()
+	file, demo := filepath.Join(dir, "cluster.yaml"), filepath.Join(dir, "demo")
+	o := run(t, "cluster", "init", "--name", "demo", "--control-planes", "3", "--workers", "2")
+	o.want(t, 0)
+	if err := os.WriteFile(file, []byte(o.out), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o = run(t, "cluster", "check", file)
+	o.want(t, 0)
+	o.says(t, "3 control planes and 2 workers")
+	o = run(t, "cluster", "render", file, "-o", demo, "--dry-run")
+	o.want(t, 0)
+	o.says(t, "nothing written")
+	if _, err := os.Stat(demo); err == nil {
+		t.Error("a dry run made the directory")
+	}
+	o = run(t, "cluster", "render", file, "-o", demo)
+	o.want(t, 0)
+	o.says(t, "control plane demo-cp-3", " 0 changed, 0 removed, 0 unchanged")
+	var r cluster.Result
+	o = run(t, "cluster", "render", file, "-o", demo, "--json")
+	o.want(t, 0)
+	if err := json.Unmarshal([]byte(o.out), &r); err != nil || len(r.Changes) == 0 {
+		t.Fatalf("%v: %s", err, o.out)
+	}
+	for _, c := range r.Changes {
+		if c.Action != cluster.Unchanged {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
+func TestClusterProblems(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "cluster.yaml")
+	if err := os.WriteFile(file, []byte("apiVersion: x\nkind: Cluster\nnmae: demo\nhosts: [{name: a, role: boss}]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := run(t, "cluster", "check", file)
+	o.want(t, fault.Config)
+	for _, want := range []string{file + `:1:13: apiVersion: value "x"`, file + `:3:1: nmae: is not a known key; did you mean "name"?`,
+		`hosts[0].role: value "boss": is not known; allowed: control-plane, worker`, "next: "} {
+		if !strings.Contains(o.stderr, want) {
+			t.Errorf("no %q in\n%s", want, o.stderr)
+		}
+	}
+	run(t, "cluster").want(t, fault.Usage)
+	run(t, "cluster", "check").want(t, fault.Usage)
+	run(t, "cluster", "check", "/nonexistent.yaml").want(t, fault.Config)
+	run(t, "cluster", "init", "--control-planes", "0").want(t, fault.Usage)
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"fmt"
+	"net"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
+)
+
+// material is what documents need beyond cluster.yaml.
+type material struct {
+	token, certificateKey, callbackToken node.Secret
+	// pins identify the cluster's authority; none while it does not exist.
+	pins []string
+	// founders are the control planes that may start the cluster.
+	founders []string
+}
+
+// manifestDir is where manifests of the cluster's own are on a control plane.
+const manifestDir = "/etc/imgbuild/manifests"
+
+// manifestPath returns where the i-th of podNetwork.manifests is on a control plane.
+func manifestPath(i int, name string) string {
+	return path.Join(manifestDir, fmt.Sprintf("%02d-%s", i, filepath.Base(name)))
+}
+
+// document returns the node document of a host. Values that are defaults of the node
+// document too are written out where machines have to agree on them.
+func (s *Source) document(h *Host, m *material) *node.Node {
+	c := s.Cluster
+	n := &node.Node{
+		APIVersion: node.APIVersion, Kind: node.Kind, Role: h.Role,
+		Cluster: node.Cluster{
+			Name: c.Name, EndpointMode: c.Endpoint.Mode, KubernetesVersion: c.KubernetesVersion, ProxyMode: c.Networking.ProxyMode,
+			Networking: node.Networking{PodSubnet: c.Networking.PodSubnet, ServiceSubnet: c.Networking.ServiceSubnet, DNSDomain: c.Networking.DNSDomain},
+		},
+		Node:    c.machine(h),
+		PKI:     node.PKI{Mode: c.PKI.Mode, Algorithm: c.PKI.Algorithm, CAValidity: c.PKI.CAValidity, Validity: c.PKI.Validity},
+		Join:    node.Join{CACertHashes: m.pins, Renew: *c.Join.Renew},
+		Kubelet: c.kubelet(h), Timeouts: c.Timeouts, Delivery: c.Delivery,
+		Network:  node.Network{Provider: c.PodNetwork.Provider, MTU: c.PodNetwork.MTU, Interface: c.PodNetwork.Interface},
+		Callback: node.Callback{URL: c.Callback.URL, CA: string(s.files[c.Callback.CAFile]), Token: m.callbackToken},
+	}
+	if host := c.EndpointHost(); host != "" {
+		n.Cluster.Endpoint = net.JoinHostPort(host, strconv.Itoa(c.Endpoint.Port))
+	}
+	for _, p := range c.ControlPlanes() {
+		if p.Address != "" {
+			n.Cluster.ControlPlanes = append(n.Cluster.ControlPlanes, node.Peer{Name: p.Name, Address: p.Address})
+		}
+	}
+	if len(n.Cluster.ControlPlanes) > 1 {
+		n.Cluster.Founders = m.founders
+	}
+	ttl := c.Join.TokenTTL
+	n.BootstrapTokens = []node.BootstrapToken{{Token: m.token, Description: "machines of cluster " + c.Name, TTL: &ttl}}
+	if len(m.pins) == 0 {
+		n.Join.CAVerification = node.VerifyToken
+	}
+	if h.Role == node.ControlPlane {
+		n.APIServer = node.APIServer{Port: int32(c.APIServer.Port), CertSANs: c.certSANs(), ExtraArgs: c.APIServer.ExtraArgs}
+		n.Etcd = node.Etcd{HeartbeatInterval: c.Etcd.HeartbeatInterval, ElectionTimeout: c.Etcd.ElectionTimeout, ExtraArgs: c.Etcd.ExtraArgs}
+		n.PKI.CertificateKey, n.PKI.Initiator = m.certificateKey, c.PKI.Initiator
+		for i, name := range c.PodNetwork.Manifests {
+			n.Network.Manifests = append(n.Network.Manifests, manifestPath(i, name))
+		}
+	} else {
+		n.APIServer.Port = int32(c.APIServer.Port)
+		if c.PKI.Mode == node.PKIExternal {
+			n.BootstrapTokens[0].Description = ""
+		}
+	}
+	if c.VIP.Provider != node.VIPNone {
+		n.VIP = node.VIP{Provider: c.VIP.Provider, Address: c.VIP.Address, LoadBalancer: c.VIP.LoadBalancer, RouterID: c.VIP.RouterID, AdvertInterval: c.VIP.AdvertInterval}
+		if c.VIP.Interface != auto {
+			n.VIP.Interface = c.VIP.Interface
+		}
+		n.VIP.Image = c.VIP.Image
+		if h.Role == node.ControlPlane {
+			n.VIP.Priority = h.VIPPriority
+		}
+	}
+	return n
+}
+
+// certSANs are the names and addresses every API server's certificate covers beyond those
+// that follow from its own document: those of all control planes, because in mode local, and
+// for administrators, any of them may be asked under any name.
+func (c *Cluster) certSANs() []string {
+	var out []string
+	add := func(names ...string) {
+		for _, n := range names {
+			if n != "" && !contains(out, n) {
+				out = append(out, n)
+			}
+		}
+	}
+	add(c.APIServer.CertSANs...)
+	for _, p := range c.ControlPlanes() {
+		add(p.Name, p.Address)
+	}
+	if c.Endpoint.Mode == node.EndpointLocal {
+		add("127.0.0.1", "localhost")
+	}
+	return out
+}
+
+func contains(list []string, s string) bool {
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Cluster) machine(h *Host) node.Machine {
+	role := c.role(h)
+	m := node.Machine{Name: h.Name, Address: h.Address, Labels: joined(role.Labels, h.Labels), Taints: role.Taints}
+	if h.Taints != nil {
+		m.Taints = h.Taints
+	}
+	return m
+}
+
+// encode returns a document as the file that Ignition writes.
+func encode(n *node.Node) ([]byte, error) {
+	text, err := yaml.Marshal(n)
+	if err != nil {
+		return nil, fmt.Errorf("the node document of %s cannot be encoded", n.Node.Name) // the cause could quote a secret
+	}
+	return text, nil
+}
+
+// stand-ins have the form of secrets and are none.
+var standIns = material{
+	token: "000000.0000000000000000", certificateKey: node.Secret(strings.Repeat("0", 64)),
+	pins: []string{"sha256:" + strings.Repeat("0", 64)},
+}
+
+// documents lets the node document's own checks judge what would become of each host, and
+// reports what they find at the keys that the values come from.
+func (v *validator) documents() {
+	if v.doc.Err() != nil {
+		return // what is wrong already would be reported again, in other words
+	}
+	for i := range v.c.Hosts {
+		m := standIns
+		if v.c.PKI.Mode == node.PKIGenerate {
+			m.pins = nil
+		}
+		text, err := encode(v.document(&v.c.Hosts[i], &m))
+		if err == nil {
+			_, err = node.Parse(v.c.Hosts[i].Name, text)
+		}
+		problems, ok := err.(strict.Problems)
+		if err != nil && !ok {
+			v.fail(fmt.Sprintf("hosts[%d]", i), err.Error())
+		}
+		for _, p := range problems {
+			at, known := v.origin(i, p.Path)
+			if !known {
+				p.Message = p.Path + " " + p.Message
+			}
+			v.fail(at, p.Message, p.Allowed)
+		}
+	}
+}
+
+// origins maps keys of the node document to those of cluster.yaml.
+var origins = []struct{ from, to string }{
+	{"cluster.endpoint", "endpoint"}, {"cluster.name", "name"}, {"cluster.kubernetesVersion", "kubernetesVersion"},
+	{"cluster.networking.", "networking."}, {"cluster.proxyMode", "networking.proxyMode"},
+	{"pki.", "pki."}, {"bootstrapTokens[0].ttl", "join.tokenTTL"}, {"apiServer.", "apiServer."}, {"etcd.", "etcd."},
+	{"network.manifests", "podNetwork.manifests"}, {"network.", "podNetwork."}, {"delivery.", "delivery."},
+	{"vip.", "vip."}, {"timeouts.", "timeouts."}, {"callback.ca", "callback.caFile"}, {"callback.url", "callback.url"},
+}
+
+// origin returns the key of cluster.yaml that a key of the i-th host's document comes from.
+func (v *validator) origin(i int, key string) (at string, known bool) {
+	host := fmt.Sprintf("hosts[%d]", i)
+	role := "roles.worker"
+	if v.c.Hosts[i].Role == node.ControlPlane {
+		role = "roles.controlPlane"
+	}
+	if own, ok := strings.CutPrefix(key, "node."); ok {
+		for _, base := range []string{host, role} {
+			if v.doc.Has(base + "." + own) {
+				return base + "." + own, true
+			}
+		}
+		return host + "." + own, true
+	}
+	if own, ok := strings.CutPrefix(key, "kubelet"); ok {
+		for _, base := range []string{host, role} {
+			if v.doc.Has(base + ".kubelet" + own) {
+				return base + ".kubelet" + own, true
+			}
+		}
+		return key, true
+	}
+	for _, o := range origins {
+		if rest, ok := strings.CutPrefix(key, o.from); ok {
+			return o.to + rest, true
+		}
+	}
+	return host, false
+}

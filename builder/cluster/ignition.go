@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/coreos/ignition/v2/config/v3_5"
+	"github.com/coreos/ignition/v2/config/v3_5/types"
+	"github.com/vincent-petithory/dataurl"
+
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/node"
+)
+
+// file is a file on a host.
+type file struct {
+	path string
+	mode int
+	data []byte
+	// link, when set, makes it a symbolic link to there.
+	link string
+}
+
+// String names the file and never its content.
+func (f file) String() string { return f.path }
+
+// GoString is String.
+func (f file) GoString() string { return f.path }
+
+// packFrom is the size in bytes from which content is compressed.
+const packFrom = 2 << 10
+
+// config makes an Ignition config of the newest stable specification: our own files, and
+// then the user's snippets, from the cluster's to the host's.
+func (s *Source) config(files []file, snippets []string) ([]byte, error) {
+	cfg := types.Config{Ignition: types.Ignition{Version: types.MaxVersion.String()}}
+	yes := true
+	for _, f := range files {
+		n := types.Node{Path: f.path, Overwrite: &yes}
+		if f.link != "" {
+			target := f.link
+			cfg.Storage.Links = append(cfg.Storage.Links, types.Link{Node: n, LinkEmbedded1: types.LinkEmbedded1{Target: &target}})
+			continue
+		}
+		mode := f.mode
+		cfg.Storage.Files = append(cfg.Storage.Files, types.File{Node: n, FileEmbedded1: types.FileEmbedded1{Mode: &mode, Contents: contents(f.data)}})
+	}
+	for _, name := range snippets {
+		cfg = v3_5.Merge(cfg, s.snippets[name].config)
+	}
+	text, err := json.Marshal(cfg)
+	if err != nil {
+		return nil, errors.New("the Ignition config cannot be encoded") // the cause could quote a secret
+	}
+	_, report, err := v3_5.Parse(text)
+	if err != nil || report.IsFatal() {
+		var lines []string
+		for _, e := range report.Entries {
+			if e.Kind.IsFatal() {
+				lines = append(lines, fmt.Sprintf("%s: %s", e.Context, e.Message))
+			}
+		}
+		return nil, fmt.Errorf("together with its snippets the Ignition config is invalid: %s", strings.Join(lines, "; "))
+	}
+	return append(text, '\n'), nil
+}
+
+// contents puts data into a URL, compressed when that pays.
+func contents(data []byte) types.Resource {
+	var r types.Resource
+	if len(data) > packFrom {
+		var packed bytes.Buffer
+		w, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression) // the level is one of gzip's own
+		_, _ = w.Write(data)                                       // a Buffer does not fail
+		_ = w.Close()
+		if packed.Len() < len(data)*9/10 {
+			data = packed.Bytes()
+			kind := "gzip"
+			r.Compression = &kind
+		}
+	}
+	source := dataurl.EncodeBytes(data)
+	r.Source = &source
+	return r
+}
+
+// files returns what a host is given, its node document first. Keys are files of the
+// authorities and certificates that the host gets.
+func (s *Source) hostFiles(h *Host, m *material, keys []file) ([]file, error) {
+	document, err := encode(s.document(h, m))
+	if err != nil {
+		return nil, err
+	}
+	files := append([]file{
+		{path: node.Path, mode: 0o600, data: document},
+		{path: "/etc/hostname", mode: 0o644, data: []byte(h.Name + "\n")},
+	}, s.commonFiles(h.Role)...)
+	return append(append(files, networkFiles(h)...), keys...), nil
+}
+
+// commonFiles are those that all hosts of a role have.
+func (s *Source) commonFiles(role node.Role) []file {
+	c := s.Cluster
+	files := []file{{path: "/etc/hosts", mode: 0o644, data: c.hostsFile()}}
+	if len(c.TimeServers) > 0 {
+		conf := &section{name: "Time"}
+		conf.set("NTP", strings.Join(c.TimeServers, " "))
+		files = append(files, file{path: "/etc/systemd/timesyncd.conf.d/10-imgbuild.conf", mode: 0o644, data: append(unit(conf), "FallbackNTP=\n"...)})
+	}
+	files = append(files, s.registryFiles()...)
+	if role == node.ControlPlane {
+		for i, name := range c.PodNetwork.Manifests {
+			files = append(files, file{path: manifestPath(i, name), mode: 0o600, data: s.files[name]})
+		}
+	}
+	return files
+}
+
+// hostsFile names every host with a known address, and the endpoint where it is not a matter
+// of DNS.
+func (c *Cluster) hostsFile() []byte {
+	var b bytes.Buffer
+	b.WriteString("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
+	switch e := c.Endpoint; {
+	case e.Mode == node.EndpointLocal:
+		fmt.Fprintf(&b, "127.0.0.1 %s\n", c.EndpointHost())
+	case e.Mode == node.EndpointVIP && e.Name != "":
+		fmt.Fprintf(&b, "%s %s\n", c.VIP.Address, e.Name)
+	}
+	for _, h := range c.Hosts {
+		if h.Address != "" {
+			fmt.Fprintf(&b, "%s %s\n", h.Address, h.Name)
+		}
+	}
+	return b.Bytes()
+}
+
+// trial makes the config of a host with stand-ins of full size for its secrets.
+func (v *validator) trial(h *Host) ([]byte, error) {
+	m := standIns
+	var keys []file
+	if h.Role == node.ControlPlane && v.c.PKI.Mode != node.PKIGenerate {
+		for _, name := range []string{"ca", "front-proxy-ca", "etcd/ca"} {
+			keys = append(keys, file{path: kubeadm.PKIDir + "/" + name + ".crt", data: bytes.Repeat([]byte("0"), 700)},
+				file{path: kubeadm.PKIDir + "/" + name + ".key", data: bytes.Repeat([]byte("0"), v.c.keySize())})
+		}
+		keys = append(keys, file{path: kubeadm.PKIDir + "/sa.key", data: bytes.Repeat([]byte("0"), v.c.keySize())})
+	}
+	files, err := v.hostFiles(h, &m, keys)
+	if err != nil {
+		return nil, err
+	}
+	return v.config(files, v.c.snippetsOf(h))
+}
+
+// keySize is about how many bytes a private key of the cluster's algorithm has as PEM text.
+func (c *Cluster) keySize() int {
+	switch c.PKI.Algorithm {
+	case node.RSA2048:
+		return 1700
+	case node.RSA3072:
+		return 2500
+	case node.RSA4096:
+		return 3300
+	}
+	return 300
+}

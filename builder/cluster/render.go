@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
+)
+
+// Options are those of Render.
+type Options struct {
+	// Dir is the directory to render into.
+	Dir string
+	// DryRun writes nothing.
+	DryRun bool
+	// Now is the moment certificates count from.
+	Now time.Time
+	// Rand yields secrets, serial numbers and signatures; nil means crypto/rand.
+	Rand io.Reader
+}
+
+// Result says what Render did, or would do. It holds no secret.
+type Result struct {
+	Dir     string   `json:"dir"`
+	DryRun  bool     `json:"dryRun"`
+	Cluster string   `json:"cluster"`
+	Changes []Change `json:"changes"`
+	// Warnings are those of the cluster file.
+	Warnings strict.Problems `json:"warnings,omitempty"`
+	// Pending are requests of certificates that an external authority has to answer.
+	Pending []string `json:"pending,omitempty"`
+	// Next is what the user can do now.
+	Next []string `json:"next,omitempty"`
+}
+
+// renderer is one rendering.
+type renderer struct {
+	*Source
+	Options
+	maker    *pki.Maker
+	before   *Index
+	secrets  *secrets
+	cas      *authorities
+	material *material
+	outputs  []output
+	index    *Index
+	result   *Result
+}
+
+// Render brings a directory to what cluster.yaml says. Secrets and certificates that are
+// there are kept; the same input twice changes nothing. An error leaves the directory as it
+// was, or with a part of the files renewed: rendering again completes it.
+func Render(ctx context.Context, s *Source, o Options) (*Result, error) {
+	c := s.Cluster
+	r := &renderer{Source: s, Options: o, result: &Result{Dir: o.Dir, DryRun: o.DryRun, Cluster: c.Name, Warnings: s.Warnings},
+		maker: &pki.Maker{Algorithm: c.PKI.Algorithm, CAValidity: c.PKI.CAValidity.D(), Validity: c.PKI.Validity.D(), Now: o.Now, Rand: o.Rand}}
+	if !o.DryRun {
+		release, err := claim(o.Dir)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
+	for _, step := range []func() error{r.keep, r.hosts, r.roles, r.kubeconfig, r.finish} {
+		if err := ctx.Err(); err != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return r.result, nil
+}
+
+// keep reads what earlier renderings left, and makes what is missing.
+func (r *renderer) keep() error {
+	c := r.Cluster
+	before, err := ReadIndex(r.Options.Dir)
+	if err != nil && !missingIndex(err) {
+		return err
+	}
+	r.before = before
+	if r.secrets, err = readSecrets(r.Options.Dir, c.Name); err != nil {
+		return err
+	}
+	if r.secrets == nil {
+		if r.secrets, err = newSecrets(c.Name, r.Rand); err != nil {
+			return err
+		}
+	}
+	var previous []string
+	if before != nil {
+		previous = []string{}
+		for _, h := range before.Hosts {
+			if h.Role == node.ControlPlane {
+				previous = append(previous, h.Name)
+			}
+		}
+		if before.PKIMode != c.PKI.Mode {
+			return fault.New(fault.Config, "put pki.mode "+string(before.PKIMode)+" back, or render a new cluster into another directory",
+				"%s: pki.mode was %s when the cluster was first rendered, and is %s now", r.File, before.PKIMode, c.PKI.Mode)
+		}
+	}
+	if err := r.secrets.found(c, previous); err != nil {
+		return err
+	}
+	text, err := r.secrets.encode()
+	if err != nil {
+		return err
+	}
+	// A directory of secrets does not belong into a repository.
+	r.add("/.gitignore", 0o644, []byte("*\n"), "keeps the directory out of repositories")
+	r.add("/"+SecretsFile, 0o600, text, "tokens, keys and founders")
+	if r.cas, err = r.ensureAuthorities(r.Options.Dir, r.maker, before == nil); err != nil {
+		return err
+	}
+	r.outputs = append(r.outputs, r.cas.outputs...)
+	r.material = &material{token: r.secrets.BootstrapToken, certificateKey: r.secrets.CertificateKey,
+		callbackToken: node.Secret(strings.TrimSpace(string(r.files[c.Callback.TokenFile]))), pins: r.cas.pins(), founders: r.secrets.Founders}
+	return nil
+}
+
+func missingIndex(err error) bool {
+	return errors.Is(err, ErrNotRendered) && errors.Is(err, fs.ErrNotExist)
+}
+
+func (r *renderer) add(path string, mode os.FileMode, data []byte, subject string) *output {
+	r.outputs = append(r.outputs, output{File: kubeadm.File{Path: path, Mode: mode, Data: data}, Subject: subject})
+	return &r.outputs[len(r.outputs)-1]
+}
+
+// called names a host for people.
+func called(h *Host) string { return strings.ReplaceAll(string(h.Role), "-", " ") + " " + h.Name }
+
+// hosts makes the config of every host, and the index.
+func (r *renderer) hosts() error {
+	c := r.Cluster
+	r.index = &Index{APIVersion: APIVersion, Kind: indexKind, Name: c.Name, KubernetesVersion: c.KubernetesVersion,
+		EndpointMode: c.Endpoint.Mode, VIP: c.VIP.Address, APIPort: c.APIServer.Port, PKIMode: c.PKI.Mode,
+		Subnet: c.HostNetwork.Subnet, Gateway: c.HostNetwork.Gateway}
+	for i := range c.Hosts {
+		h := &c.Hosts[i]
+		entry := IndexHost{Name: h.Name, Role: h.Role, Address: h.Address, DHCP: h.Network.Addressing == dhcp, MAC: strings.ToLower(h.Match.MAC),
+			UUID: h.Match.UUID, Serial: h.Match.Serial, Platform: h.Platform, Founder: slices.Contains(r.secrets.Founders, h.Name)}
+		keys, complete, err := r.keys(h)
+		if err != nil {
+			return err
+		}
+		if complete {
+			entry.Ignition = "hosts/" + h.Name + ".ign"
+			config, err := r.hostConfig(h, keys)
+			if err != nil {
+				return fmt.Errorf("%s: %w", called(h), err)
+			}
+			r.add("/"+entry.Ignition, 0o600, config, called(h)).describe = compareConfigs
+		}
+		r.index.Hosts = append(r.index.Hosts, entry)
+	}
+	r.index.Endpoint = r.document(&c.Hosts[0], r.material).Cluster.Endpoint
+	return nil
+}
+
+// hostConfig makes the config of a host and holds what went into it against the limits of
+// its platform once more, now with everything in it.
+func (r *renderer) hostConfig(h *Host, keys []file) ([]byte, error) {
+	files, err := r.hostFiles(h, r.material, keys)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := node.Parse(h.Name, files[0].data); err != nil {
+		return nil, err
+	}
+	config, err := r.config(files, r.Cluster.snippetsOf(h))
+	if err != nil {
+		return nil, err
+	}
+	if p := platforms[h.Platform]; p.limit > 0 && p.size(config) > p.limit {
+		return nil, fault.New(fault.TooSmall, "put less into snippets, or let user data only point to the config",
+			"%d bytes of user data, and platform %s takes %d", p.size(config), h.Platform, p.limit)
+	}
+	return config, nil
+}
+
+// keys returns the files of authorities and certificates that a host is given. Complete is
+// false while an external authority has not signed all of them.
+func (r *renderer) keys(h *Host) (files []file, complete bool, err error) {
+	switch {
+	case r.Cluster.PKI.Mode == node.PKIExternal:
+		return r.external(h)
+	case r.Cluster.PKI.Mode == node.PKIShared && h.Role == node.ControlPlane:
+		files, err = r.cas.files(true)
+	}
+	return files, true, err
+}
+
+// finish compares, writes and summarizes. The index comes last: with it the rendering is
+// complete.
+func (r *renderer) finish() error {
+	text, err := json.MarshalIndent(r.index, "", "  ")
+	if err != nil {
+		return err
+	}
+	r.add("/"+IndexFile, 0o644, append(text, '\n'), "hosts, for programs")
+	list, err := changes(r.Options.Dir, r.outputs)
+	if err != nil {
+		return err
+	}
+	removed := r.removed()
+	r.result.Changes = append(list, removed...)
+	r.advise()
+	if r.DryRun {
+		return nil
+	}
+	return write(r.Options.Dir, r.outputs, removed)
+}
+
+// removed lists configs of an earlier rendering that have no host any more.
+func (r *renderer) removed() []Change {
+	if r.before == nil {
+		return nil
+	}
+	wanted := map[string]bool{}
+	for _, o := range r.outputs {
+		wanted[strings.TrimPrefix(o.Path, "/")] = true
+	}
+	var out []Change
+	gone := func(file, subject string) {
+		if _, err := os.Lstat(filepath.Join(r.Options.Dir, file)); err == nil && file != "" && !wanted[file] {
+			out = append(out, Change{File: file, Action: Removed, Subject: subject})
+		}
+	}
+	for _, h := range r.before.Hosts {
+		// The index is a file that others could have edited.
+		if domainForm.MatchString(h.Name) {
+			gone("hosts/"+h.Name+".ign", called(&Host{Name: h.Name, Role: h.Role}))
+		}
+	}
+	gone(roleFile(node.ControlPlane), "all control planes")
+	gone(roleFile(node.Worker), "all workers")
+	return out
+}
+
+// advise says what the user can do now.
+func (r *renderer) advise() {
+	next := func(format string, args ...any) { r.result.Next = append(r.result.Next, fmt.Sprintf(format, args...)) }
+	if len(r.result.Pending) > 0 {
+		next("sign the requests below %s, put the certificates beside them as .crt, and render again", filepath.Join(r.Options.Dir, pkiDir))
+	}
+	for _, c := range r.result.Changes {
+		if !strings.HasPrefix(c.File, "hosts/") || r.before == nil {
+			continue
+		}
+		switch c.Action {
+		case Added:
+			next("boot %s with %s; it joins by itself", c.Subject, filepath.Join(r.Options.Dir, c.File))
+		case Removed:
+			next("remove %s from the cluster: 'kubectl delete node %s' after draining it", c.Subject, strings.TrimSuffix(filepath.Base(c.File), ".ign"))
+		}
+	}
+	if r.Cluster.PKI.Mode == node.PKIGenerate && r.cas.ca() == nil {
+		next("once %s has made the authorities, put their ca.crt into %s and render again: later hosts then pin it",
+			r.Cluster.PKI.Initiator, filepath.Join(r.Options.Dir, pkiDir))
+	}
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	butane "github.com/coreos/butane/config"
+	"github.com/coreos/butane/config/common"
+	"github.com/coreos/ignition/v2/config/v3_5"
+	"github.com/coreos/ignition/v2/config/v3_5/types"
+
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
+)
+
+// snippet is one Butane file as the Ignition config that it stands for.
+type snippet struct{ config types.Config }
+
+// snippetsOf returns the names of a host's snippets, the most general first.
+func (c *Cluster) snippetsOf(h *Host) []string {
+	return slices.Concat(c.Butane, c.role(h).Butane, h.Butane)
+}
+
+func (v *validator) butane() {
+	lists := map[string][]string{"butane": v.c.Butane, "roles.controlPlane.butane": v.c.Roles.ControlPlane.Butane, "roles.worker.butane": v.c.Roles.Worker.Butane}
+	for i, h := range v.c.Hosts {
+		lists[fmt.Sprintf("hosts[%d].butane", i)] = h.Butane
+	}
+	for at, names := range lists {
+		for i, name := range names {
+			path := fmt.Sprintf("%s[%d]", at, i)
+			if name == "" {
+				v.fail(path, "is empty", "the name of a Butane file")
+				continue
+			}
+			if data := v.attach(path, name); data != nil && v.snippets[name] == nil {
+				v.translate(path, name, data)
+			}
+		}
+	}
+}
+
+// quotes are parts of messages that may repeat values, which can be secret.
+var (
+	quotes   = regexp.MustCompile("`[^`]*`")
+	yamlLine = regexp.MustCompile(`line (\d+)`)
+)
+
+// translate turns a Butane file into a config. What is wrong with it is reported with its
+// own lines.
+func (v *validator) translate(at, name string, data []byte) {
+	problem := func(line, column int, path, message string) {
+		v.extra = append(v.extra, strict.Problem{File: name, Line: max(line, 1), Column: max(column, 1), Path: path,
+			Message: quotes.ReplaceAllString(message, "`...`")})
+	}
+	dir := filepath.Dir(name)
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(v.Dir, dir)
+	}
+	text, report, err := butane.TranslateBytes(data, common.TranslateBytesOptions{TranslateOptions: common.TranslateOptions{FilesDir: dir}, Raw: true})
+	before := len(v.extra)
+	for _, e := range report.Entries {
+		line, column := 1, 1
+		if p := e.Marker.StartP; p != nil {
+			line, column = int(p.Line), int(p.Column)
+		}
+		if e.Kind.IsFatal() {
+			problem(line, column, strings.TrimPrefix(e.Context.String(), "$."), e.Message)
+		} else {
+			v.warn(at, fmt.Sprintf("%s:%d:%d: %s", name, line, column, quotes.ReplaceAllString(e.Message, "`...`")))
+		}
+	}
+	v.snippets[name] = &snippet{}
+	if err != nil && len(v.extra) == before {
+		line := 1
+		if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+			line, _ = strconv.Atoi(m[1])
+		}
+		message := err.Error()
+		if errors.As(err, new(common.ErrUnknownVersion)) || errors.Is(err, common.ErrNoVariant) {
+			message += "; a snippet begins with 'variant: fcos' and 'version: 1.6.0'"
+		}
+		problem(line, 1, "", "is not a Butane config: "+message)
+	}
+	if len(v.extra) > before {
+		return
+	}
+	cfg, ignReport, err := v3_5.ParseCompatibleVersion(text)
+	if err != nil || ignReport.IsFatal() {
+		problem(1, 1, "", "makes an Ignition config that specification "+types.MaxVersion.String()+" does not allow; use version 1.6.0 of variant fcos or an older one")
+		return
+	}
+	v.snippets[name].config = cfg
+	v.reserved(at, cfg)
+}
+
+// reserved refuses snippets that write what Render writes.
+func (v *validator) reserved(at string, cfg types.Config) {
+	for _, f := range cfg.Storage.Files {
+		if f.Path == node.Path || strings.HasPrefix(f.Path, kubeadm.PKIDir+"/") {
+			v.fail(at, "writes "+f.Path+", which is written from cluster.yaml", "a snippet without that file")
+		}
+	}
+}

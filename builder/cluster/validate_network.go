@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/firstboot/node"
+)
+
+// prefix parses an address range; the zero value stands for one that is missing or wrong.
+func (v *validator) prefix(path, got string) netip.Prefix {
+	if got == "" {
+		return netip.Prefix{}
+	}
+	if strings.Contains(got, ",") {
+		v.fail(path, "names two ranges: dual-stack clusters are not supported", "one IPv4 or one IPv6 range")
+		return netip.Prefix{}
+	}
+	p, err := netip.ParsePrefix(got)
+	if err != nil {
+		v.fail(path, "is not an address range", "CIDR notation, for example 192.168.1.0/24")
+		return netip.Prefix{}
+	}
+	if p != p.Masked() {
+		v.fail(path, "has bits set behind the prefix", p.Masked().String())
+	}
+	return p.Masked()
+}
+
+func (v *validator) address(path, got string) netip.Addr {
+	if got == "" {
+		return netip.Addr{}
+	}
+	a, err := netip.ParseAddr(got)
+	if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Is4In6() {
+		v.fail(path, "is not a usable IP address", "an IPv4 or IPv6 address, without prefix length or zone")
+		return netip.Addr{}
+	}
+	return a
+}
+
+// named is a range with the key that it comes from.
+type named struct {
+	path string
+	netip.Prefix
+}
+
+// ranges returns the cluster's own ranges.
+func (v *validator) ranges() []named {
+	n := v.c.Networking
+	parse := func(s string) netip.Prefix { p, _ := netip.ParsePrefix(s); return p.Masked() }
+	return []named{{"networking.podSubnet", parse(n.PodSubnet)}, {"networking.serviceSubnet", parse(n.ServiceSubnet)}}
+}
+
+func (v *validator) networks() {
+	n := v.c.Networking
+	pods, services := v.prefix("networking.podSubnet", n.PodSubnet), v.prefix("networking.serviceSubnet", n.ServiceSubnet)
+	if pods.IsValid() && services.IsValid() && pods.Addr().Is4() != services.Addr().Is4() {
+		v.fail("networking.serviceSubnet", "is of another address family than networking.podSubnet", "two ranges of one family; dual-stack is not supported")
+	}
+	v.domain("networking.dnsDomain", n.DNSDomain, "a DNS domain")
+	v.hostNetwork("hostNetwork", v.c.HostNetwork)
+	for i, name := range v.c.PodNetwork.Manifests {
+		v.attach(fmt.Sprintf("podNetwork.manifests[%d]", i), name)
+	}
+	if v.c.PodNetwork.Provider == node.NetworkNone && len(v.c.PodNetwork.Manifests) == 0 {
+		v.warn("podNetwork.provider", "installs no pod network: nodes stay NotReady until something else does", "podNetwork.manifests with a network's own files")
+	}
+}
+
+var bondModes = []string{"active-backup", "802.3ad", "balance-rr", "balance-xor", "broadcast", "balance-tlb", "balance-alb"}
+
+var macForm = regexp.MustCompile(`^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$`)
+
+// hostNetwork checks one block; values that a host's block leaves open are checked where
+// they are written.
+func (v *validator) hostNetwork(at string, n HostNetwork) {
+	if n.Addressing != "" {
+		oneOf(v, at+".addressing", n.Addressing, dhcp, static)
+	}
+	subnet := v.prefix(at+".subnet", n.Subnet)
+	if subnet.IsValid() {
+		for _, r := range v.ranges() {
+			if r.IsValid() && r.Overlaps(subnet) {
+				v.fail(at+".subnet", "overlaps "+r.path+" "+r.String(), "a range of its own")
+			}
+		}
+	}
+	gateway := v.address(at+".gateway", n.Gateway)
+	if gateway.IsValid() && subnet.IsValid() && !subnet.Contains(gateway) {
+		v.fail(at+".gateway", "lies outside "+at+".subnet", "an address in "+subnet.String())
+	}
+	for i, d := range n.DNS {
+		v.address(fmt.Sprintf("%s.dns[%d]", at, i), d)
+	}
+	v.match(at+".interface", n.Interface, interfaceForm, "is not an interface name", "auto, or 1 to 15 characters without / and spaces")
+	v.between(at+".mtu", n.MTU, 576, 65535, "to leave it alone")
+	v.between(at+".vlan", n.VLAN, 1, 4094, "for untagged traffic")
+	if b := n.Bond; b != nil {
+		v.match(at+".bond.name", b.Name, interfaceForm, "is not an interface name", "1 to 15 characters without / and spaces")
+		if b.Mode != "" {
+			oneOf(v, at+".bond.mode", b.Mode, bondModes...)
+		}
+		if len(b.Members) == 0 {
+			v.fail(at+".bond.members", "is missing", "names or MAC addresses of interfaces")
+		}
+		for i, m := range b.Members {
+			path := fmt.Sprintf("%s.bond.members[%d]", at, i)
+			if !macForm.MatchString(m) {
+				v.match(path, m, interfaceForm, "is neither an interface name nor a MAC address", "eno1, or 52:54:00:12:34:56")
+			}
+			if m == "" || slices.Contains(b.Members[:i], m) {
+				v.fail(path, "is empty or was already named", "each member once")
+			}
+		}
+		if n.Interface != "" && n.Interface != auto {
+			v.fail(at+".interface", "has no meaning with a bond", "leave it out; bond.members names the interfaces")
+		}
+	}
+}
+
+// endpoint checks how the API is reached, and that its certificates would cover that.
+func (v *validator) endpoint() {
+	c, e := v.c, v.c.Endpoint
+	oneOf(v, "endpoint.mode", e.Mode, node.EndpointVIP, node.EndpointLocal, node.EndpointDirect)
+	v.between("endpoint.port", e.Port, 1, 65535, "")
+	cps := c.ControlPlanes()
+	switch e.Mode {
+	case node.EndpointVIP:
+		if c.VIP.Provider == node.VIPNone {
+			v.fail("vip.provider", "is none, and endpoint.mode vip needs one", "keepalived, kube-vip, external")
+		}
+	case node.EndpointLocal:
+		if c.VIP.Provider != node.VIPNone {
+			v.fail("endpoint.mode", "is local, which has no use for vip", "vip, or leave vip out")
+		}
+		if e.Port == c.APIServer.Port {
+			v.fail("endpoint.port", "is also apiServer.port, and in mode local both are on one machine", "another port, for example 7443")
+		}
+	case node.EndpointDirect:
+		if c.VIP.Provider != node.VIPNone {
+			v.fail("endpoint.mode", "is direct, which has no use for vip", "vip, or leave vip out")
+		}
+		if e.Name == "" && len(cps) > 1 {
+			v.fail("endpoint.name", "is missing: with several control planes and mode direct something has to lead to all of them", "a DNS name, or endpoint.mode vip or local")
+		}
+	}
+	if c.VIP.LoadBalancer != "" && e.Port == c.APIServer.Port {
+		v.fail("endpoint.port", "is also apiServer.port, and the owner of the address runs both the load balancer and an API server", "another port, for example 8443")
+	}
+	if e.Name != "" {
+		v.endpointName(e.Name)
+	}
+}
+
+// endpointName asks the standard library whether a certificate with the name in it would be
+// accepted for the name, which is what every client asks.
+func (v *validator) endpointName(name string) {
+	if _, err := netip.ParseAddr(name); err == nil {
+		v.fail("endpoint.name", "is an address", "a DNS name; addresses go to vip.address or the hosts")
+		return
+	}
+	if (&x509.Certificate{DNSNames: []string{name}}).VerifyHostname(name) != nil || !domainForm.MatchString(name) || len(name) > 253 {
+		v.fail("endpoint.name", "is a name that no certificate can cover", domainRule)
+		return
+	}
+	for i, h := range v.c.Hosts {
+		if h.Name == name && (h.Role != node.ControlPlane || len(v.c.ControlPlanes()) > 1) {
+			v.fail("endpoint.name", fmt.Sprintf("is also the name of hosts[%d]: only that host would answer to it", i), "a name of its own")
+		}
+	}
+	if strings.HasSuffix(name, ".local") {
+		v.warn("endpoint.name", "ends in .local, which is left to multicast DNS", "a name in a domain of yours")
+	}
+}
+
+// gratuitous are platforms whose networks are known to ignore gratuitous ARP.
+var gratuitous = []string{"aws", "azure", "gcp", "digitalocean", "hetzner", "oraclecloud", "akamai", "scaleway", "upcloud", "vultr"}
+
+func (v *validator) vip() {
+	c, p := v.c, v.c.VIP
+	oneOf(v, "vip.provider", p.Provider, node.VIPKeepalived, node.VIPKubeVIP, node.VIPExternal, node.VIPNone)
+	v.match("vip.interface", p.Interface, interfaceForm, "is not an interface name", "auto, or 1 to 15 characters without / and spaces")
+	if p.Provider == node.VIPNone {
+		for key, set := range map[string]bool{"address": p.Address != "", "routerID": p.RouterID != 0, "image": p.Image != "", "advertInterval": p.AdvertInterval != 0, "loadBalancer": p.LoadBalancer != ""} {
+			if set {
+				v.fail("vip."+key, "has no vip.provider", "leave it out, or set vip.provider")
+			}
+		}
+		return
+	}
+	v.between("vip.routerID", p.RouterID, 1, 255, "to derive it from the address")
+	if p.LoadBalancer != "" {
+		oneOf(v, "vip.loadBalancer", p.LoadBalancer, "haproxy")
+	}
+	switch {
+	case p.Provider == node.VIPKubeVIP && p.Image == "":
+		v.fail("vip.image", "is missing", "a kube-vip image reference")
+	case p.Provider != node.VIPKubeVIP && p.Image != "":
+		v.fail("vip.image", "is for vip.provider kube-vip only", "leave it out")
+	}
+	if p.Provider != node.VIPExternal && slices.Contains(gratuitous, c.Platform) {
+		v.warn("vip.provider", "needs a network that delivers gratuitous ARP, which platform "+c.Platform+" does not", "endpoint.mode local, or vip.provider external")
+	}
+	if p.Address == "" {
+		v.fail("vip.address", "is missing", "an IP address that no host has")
+		return
+	}
+	if a := v.address("vip.address", p.Address); a.IsValid() {
+		v.vipAddress(a)
+	}
+}
+
+func (v *validator) vipAddress(a netip.Addr) {
+	for _, r := range v.ranges() {
+		if r.IsValid() && r.Contains(a) {
+			v.fail("vip.address", "lies inside "+r.path+" "+r.String(), "an address of the hosts' network")
+		}
+	}
+	for i, h := range v.c.Hosts {
+		if h.Address == a.String() {
+			v.fail("vip.address", fmt.Sprintf("is also hosts[%d].address", i), "an address that no host has")
+		}
+		if h.Network.Gateway == a.String() {
+			v.fail("vip.address", "is also the gateway", "an address that no host has")
+		}
+		subnet, err := netip.ParsePrefix(h.Network.Subnet)
+		if h.Role != node.ControlPlane || err != nil || v.c.VIP.Provider == node.VIPExternal {
+			continue
+		}
+		if !subnet.Contains(a) {
+			v.fail("vip.address", fmt.Sprintf("lies outside the subnet of hosts[%d] (%s): it could not carry the address", i, subnet.Masked()), "an address in "+subnet.Masked().String())
+		} else if edge(subnet, a) {
+			v.fail("vip.address", "is the network or broadcast address of "+subnet.Masked().String(), "an address between them")
+		}
+	}
+}
+
+// edge reports the first and last address of an IPv4 range with more than two.
+func edge(p netip.Prefix, a netip.Addr) bool {
+	if !a.Is4() || p.Bits() > 30 {
+		return false
+	}
+	return a == p.Masked().Addr() || !p.Contains(a.Next())
+}
