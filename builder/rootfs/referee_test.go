@@ -25,7 +25,7 @@ func stub(p string) tree.Node {
 // they are in the image, with the image's program and libraries.
 func TestSystemdAcceptsTheUnits(t *testing.T) {
 	r, root := compose(t, "controlplane")
-	for _, p := range []string{"/usr/bin/containerd", "/usr/bin/kubelet", "/usr/bin/firstboot"} {
+	for _, p := range []string{"/usr/bin/containerd", "/usr/bin/kubelet", "/usr/bin/firstboot", "/usr/lib/imgbuild/vip-health"} {
 		if err := root.Put(stub(p)); err != nil {
 			t.Fatal(err)
 		}
