@@ -82,6 +82,8 @@ func (k Keepalived) Config() kubeadm.File {
 	p("global_defs {")
 	p("    router_id %s", k.Name)
 	p("    vrrp_version 3")
+	p("    # At boot the network may come up later than keepalived.")
+	p("    dynamic_interfaces")
 	p("    script_user root")
 	p("    enable_script_security")
 	p("    # After two owners met, the one that stays announces itself once more.")
