@@ -26,6 +26,7 @@ import (
 	"github.com/imgbuild/imgbuild/builder/source/deb"
 	"github.com/imgbuild/imgbuild/builder/source/fetch"
 	"github.com/imgbuild/imgbuild/builder/source/gomod"
+	"github.com/imgbuild/imgbuild/builder/source/release"
 	"github.com/imgbuild/imgbuild/builder/store"
 	"github.com/imgbuild/imgbuild/builder/tool"
 	"github.com/imgbuild/imgbuild/builder/tree"
@@ -40,8 +41,11 @@ type Env struct {
 	// Arch is the target architecture, Debian's and Go's name.
 	Arch string
 	// Mirror overrides where Debian packages come from.
-	Mirror  string
-	Offline bool
+	Mirror string
+	// ReleaseMirror is the base URL that official artefacts come from instead of their
+	// origins, each below its origin's host; empty for the origins.
+	ReleaseMirror string
+	Offline       bool
 }
 
 func (e Env) assets() fs.FS { return os.DirFS(filepath.Join(e.Root, "assets")) }
@@ -67,6 +71,7 @@ type Project struct {
 	lock       *lock.Lock
 	host       *lock.Lock // of the machine that builds
 	components map[string]*gomod.Component
+	releases   map[string]*release.Release
 	toolchain  string
 }
 
@@ -86,6 +91,7 @@ type work struct {
 	packages  map[string]lock.Package // by SHA-256
 	unpacked  map[string]*deb.Unpacked
 	built     map[string]*store.Entry
+	released  map[string]*store.Entry
 	kmod      *tool.Set
 	kernel    *tree.Tree // what the kernel package ships
 	modules   *tree.Tree
@@ -120,7 +126,7 @@ func (p *Project) Execute(ctx context.Context) (*Result, error) {
 }
 
 func (p *Project) execute(ctx context.Context) (*Result, error) {
-	w := &work{Project: p, packages: map[string]lock.Package{}, unpacked: map[string]*deb.Unpacked{}, built: map[string]*store.Entry{}}
+	w := &work{Project: p, packages: map[string]lock.Package{}, unpacked: map[string]*deb.Unpacked{}, built: map[string]*store.Entry{}, released: map[string]*store.Entry{}}
 	for _, pkg := range slices.Concat(p.lock.Packages, p.host.Packages) {
 		w.packages[pkg.SHA256] = pkg
 	}

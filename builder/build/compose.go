@@ -116,7 +116,7 @@ func composeRoot(ctx context.Context, w *work, _ *plan.Step) error {
 	if err != nil {
 		return err
 	}
-	components, err := w.componentNodes(w.profile.Components)
+	components, err := w.programs()
 	if err != nil {
 		return err
 	}

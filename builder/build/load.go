@@ -22,6 +22,7 @@ import (
 	"github.com/imgbuild/imgbuild/builder/profile"
 	"github.com/imgbuild/imgbuild/builder/source/deb"
 	"github.com/imgbuild/imgbuild/builder/source/gomod"
+	"github.com/imgbuild/imgbuild/builder/source/release"
 	"github.com/imgbuild/imgbuild/builder/store"
 )
 
@@ -29,7 +30,7 @@ import (
 // writes nothing and does no network I/O. Output names the image file; empty takes
 // out/<profile>-<arch>.raw below the root.
 func Load(ctx context.Context, env Env, name, output string) (*Project, error) {
-	p := &Project{Env: env, components: map[string]*gomod.Component{}}
+	p := &Project{Env: env, components: map[string]*gomod.Component{}, releases: map[string]*release.Release{}}
 	var err error
 	if p.profile, err = profile.Load(os.DirFS(env.Root), name); err != nil {
 		return nil, err
@@ -63,6 +64,9 @@ func Load(ctx context.Context, env Env, name, output string) (*Project, error) {
 	p.toolchain = go_.Version
 	spec := plan.Spec{Profile: p.profile, Lock: p.lock, Host: p.host, Output: p.Output, UnpackKey: deb.UnpackKey}
 	if spec.Components, err = p.loadComponents(); err != nil {
+		return nil, err
+	}
+	if spec.Releases, err = p.loadReleases(); err != nil {
 		return nil, err
 	}
 	if spec.Assets, err = p.digestAssets(); err != nil {

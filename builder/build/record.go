@@ -80,6 +80,9 @@ func (w *work) newManifest(set []lock.Package) (*manifest.Manifest, error) {
 		}
 		m.Components = append(m.Components, entry)
 	}
+	for _, r := range w.profile.Releases {
+		m.Releases = append(m.Releases, w.describeRelease(r))
+	}
 	return m, nil
 }
 

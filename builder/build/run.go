@@ -23,6 +23,7 @@ var actions = map[plan.Kind]action{
 	plan.Fetch:         fetchPackages,
 	plan.Unpack:        unpackPackages,
 	plan.Component:     buildComponent,
+	plan.Release:       takeRelease,
 	plan.Tool:          layOutTool,
 	plan.ModuleIndex:   indexModules,
 	plan.InitrdModules: indexInitrdModules,

@@ -96,7 +96,7 @@ func TestRunRefusesUnknownKinds(t *testing.T) {
 }
 
 func TestEveryKindHasAnAction(t *testing.T) {
-	for _, kind := range []plan.Kind{plan.Fetch, plan.Unpack, plan.Component, plan.Tool, plan.ModuleIndex, plan.InitrdModules, plan.BaseImage, plan.Initrd, plan.Root, plan.Image} {
+	for _, kind := range []plan.Kind{plan.Fetch, plan.Unpack, plan.Component, plan.Release, plan.Tool, plan.ModuleIndex, plan.InitrdModules, plan.BaseImage, plan.Initrd, plan.Root, plan.Image} {
 		if actions[kind] == nil {
 			t.Errorf("nothing carries out %s", kind)
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -53,6 +54,9 @@ func (a *app) buildCommand() *cobra.Command {
 	return cmd
 }
 
+// releaseMirror is the environment variable that names a mirror of official artefacts.
+const releaseMirror = "IMGBUILD_RELEASE_MIRROR"
+
 // project loads a profile with everything its build starts from.
 func (a *app) project(ctx context.Context, name, output string) (*build.Project, error) {
 	if name == "" {
@@ -78,7 +82,7 @@ func (a *app) env() (build.Env, error) {
 		return build.Env{}, err
 	}
 	sink, err := a.progress()
-	return build.Env{Root: root, Store: st, Sink: sink, Arch: a.arch, Mirror: a.mirror, Offline: a.offline}, err
+	return build.Env{Root: root, Store: st, Sink: sink, Arch: a.arch, Mirror: a.mirror, ReleaseMirror: os.Getenv(releaseMirror), Offline: a.offline}, err
 }
 
 func (a *app) build(ctx context.Context, f *buildFlags) error {

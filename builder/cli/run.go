@@ -28,18 +28,26 @@ type runFlags struct {
 }
 
 func (a *app) runCommand() *cobra.Command {
-	f := &runFlags{}
+	f, c := &runFlags{}, &clusterFlags{}
 	cmd := &cobra.Command{
-		Use:   "run --profile NAME",
+		Use:   "run --profile NAME | --cluster DIR",
 		Short: "Boot an image in QEMU, show its phases, keep it running until Ctrl-C",
 		Long: "Run boots the image of a profile, building it first if it is not up to date. The image is\n" +
 			"never modified: writes go to an overlay. Without --ignition the node gets a config of its\n" +
-			"own with authorities made for this run, and a kubeconfig is written for its administrator.",
+			"own with authorities made for this run, and a kubeconfig is written for its administrator.\n" +
+			"With --cluster all hosts of a rendered cluster boot on an Ethernet segment of their own, and\n" +
+			"the cluster's kubeconfig leads there as long as they run.",
 		Example: "  imgbuild run --profile controlplane\n" +
 			"  imgbuild run --image node.raw --ignition node.ign --cpus 2 --memory 4096\n" +
-			"  imgbuild run --profile controlplane --once --timeline boot.svg",
+			"  imgbuild run --profile controlplane --once --timeline boot.svg\n" +
+			"  imgbuild run --cluster demo --only cp-1,cp-2",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context(), f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.dir != "" {
+				return a.runCluster(cmd.Context(), cmd, f, c)
+			}
+			return a.run(cmd.Context(), f)
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.profile, "profile", "", "profile whose image to boot")
@@ -56,6 +64,7 @@ func (a *app) runCommand() *cobra.Command {
 	flags.BoolVar(&f.console, "console", false, "show every console line, not only phases")
 	flags.BoolVar(&f.once, "once", false, "stop when the node is Ready")
 	flags.BoolVar(&f.json, "json", false, "print the result as JSON when the node is Ready")
+	c.register(cmd)
 	a.completeProfiles(cmd)
 	a.completeValues(cmd, "accel", []string{string(vm.Auto), string(vm.KVM), string(vm.TCG)})
 	return cmd

@@ -31,6 +31,11 @@ func (l *Lock) Check(p *profile.Profile) error {
 			}
 		}
 	}
+	for _, r := range p.Releases {
+		if _, err := l.Release(r.Name, r.Version); err != nil {
+			missing = append(missing, "release "+r.Name+" "+r.Version)
+		}
+	}
 	if len(missing) == 0 {
 		return nil
 	}

@@ -94,7 +94,7 @@ func modulePins(l *Lock) map[string]pin {
 func releasePins(l *Lock) map[string]pin {
 	out := map[string]pin{}
 	for _, r := range l.Releases {
-		out[r.Name+" "+r.Architecture] = pin{r.Version, r.SHA256}
+		out[r.Name+" "+r.Architecture] = pin{r.Version, r.SHA256 + r.URL}
 	}
 	return out
 }

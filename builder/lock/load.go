@@ -85,6 +85,16 @@ func (l *Lock) Module(component string) (Module, error) {
 	return Module{}, fault.New(fault.MissingPin, "run 'imgbuild lock'", "the lock for %s does not pin the component %q", l.Architecture, component)
 }
 
+// Release returns the pin of a version of an official artefact.
+func (l *Lock) Release(name, version string) (Release, error) {
+	for _, r := range l.Releases {
+		if r.Name == name && r.Version == version && r.Architecture == l.Architecture {
+			return r, nil
+		}
+	}
+	return Release{}, fault.New(fault.MissingPin, "run 'imgbuild lock'", "the lock for %s does not pin the release %s %s", l.Architecture, name, version)
+}
+
 // missingFrom describes every package of want that the set lacks.
 func (l *Lock) missingFrom(set string, want []string) []string {
 	have := map[string]bool{}

@@ -26,7 +26,7 @@ func (l *Lock) Encode() ([]byte, error) {
 	slices.SortFunc(c.Modules, func(a, b Module) int { return strings.Compare(a.Component, b.Component) })
 	c.Releases = slices.Clone(l.Releases)
 	slices.SortFunc(c.Releases, func(a, b Release) int {
-		return strings.Compare(a.Name+"\x00"+a.Architecture, b.Name+"\x00"+b.Architecture)
+		return strings.Compare(a.Name+"\x00"+a.Architecture+"\x00"+a.Version, b.Name+"\x00"+b.Architecture+"\x00"+b.Version)
 	})
 	var b bytes.Buffer
 	b.WriteString(header)

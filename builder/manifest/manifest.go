@@ -29,6 +29,7 @@ type Manifest struct {
 	Timestamp  int64       `json:"timestamp"`
 	Packages   []Package   `json:"packages"`
 	Components []Component `json:"components"`
+	Releases   []Release   `json:"releases,omitempty"`
 }
 
 // Package is a Debian package of the root file system.
@@ -37,6 +38,16 @@ type Package struct {
 	Version string `json:"version"`
 	Source  string `json:"source,omitempty"`
 	SHA256  string `json:"sha256"`
+}
+
+// Release is an official artefact with the programs taken from it.
+type Release struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	URL     string `json:"url"`
+	SHA256  string `json:"sha256"` // of the artefact
+	// Files are its programs: digest by path in the image.
+	Files map[string]string `json:"files"`
 }
 
 // Component is a program built from a Go module.

@@ -23,6 +23,7 @@ const (
 	Fetch       Kind = "fetch"        // download packages into the store
 	Unpack      Kind = "unpack"       // packages to indexed flat files
 	Component   Kind = "component"    // compile a Go module
+	Release     Kind = "release"      // an official artefact
 	Tool        Kind = "tool"         // lay out a locked program to run it
 	ModuleIndex Kind = "module-index" // depmod over the selected modules
 	BaseImage   Kind = "base-image"   // the one preloaded OCI image
@@ -78,6 +79,13 @@ type ComponentSpec struct {
 	Key                    store.Key
 }
 
+// ReleaseSpec is an official artefact, as the lock pins it.
+type ReleaseSpec struct {
+	Name, Version, SHA256, URL string
+	// Key is where the store keeps its files.
+	Key store.Key
+}
+
 // Spec is everything a plan is made from.
 type Spec struct {
 	Profile    *profile.Profile
@@ -88,6 +96,8 @@ type Spec struct {
 	// Host is the lock of the machine that builds, which the programs that run here come
 	// from; nil when it is Lock.
 	Host *lock.Lock
+	// Releases are the official artefacts of the profile.
+	Releases []ReleaseSpec
 	// ProfileDigest is the SHA-256 of the merged profile in its canonical form.
 	ProfileDigest string
 	// Builder is the SHA-256 of the program that builds: changed code means a new image.
@@ -134,6 +144,12 @@ func New(s Spec) (*Plan, error) {
 		components[c.Name] = in
 		p.add(&Step{Name: "component/" + c.Name, Kind: Component, Purpose: c.Purpose, Inputs: []Input{in}, Key: c.Key})
 	}
+	var released []Input
+	for _, r := range s.Releases {
+		in := Input{Name: r.Name, Version: r.Version, Digest: r.SHA256, Origin: r.URL}
+		p.add(&Step{Name: "release/" + r.Name, Kind: Release, Purpose: "programs as their project releases them", Inputs: []Input{in}, Key: r.Key})
+		released = append(released, Input{Name: "release " + r.Name, Version: r.Version, Digest: string(r.Key), Origin: r.URL})
+	}
 
 	tool := p.add(&Step{Name: "tool/kmod", Kind: Tool, Purpose: "depmod, run through its own loader", Needs: []string{"unpack"},
 		Inputs: packageInputs(kmod)})
@@ -179,6 +195,10 @@ func New(s Spec) (*Plan, error) {
 	for _, c := range s.Components {
 		fs.Needs = append(fs.Needs, "component/"+c.Name)
 		fs.Inputs = append(fs.Inputs, components[c.Name])
+	}
+	for i, r := range s.Releases {
+		fs.Needs = append(fs.Needs, "release/"+r.Name)
+		fs.Inputs = append(fs.Inputs, released[i])
 	}
 	for _, source := range sortedKeys(s.Assets) {
 		fs.Inputs = append(fs.Inputs, Input{Name: source, Digest: s.Assets[source], Origin: "assets/"})

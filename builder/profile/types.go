@@ -31,6 +31,9 @@ type Profile struct {
 
 	// Components are built from Go modules (a directory below assets/components each) into /usr.
 	Components []string `yaml:"components,omitempty"`
+	// Releases are programs taken as their projects release them, in place of components
+	// built from source. They have the same places in the image.
+	Releases []Release `yaml:"releases,omitempty"`
 	// Files are placed after packages and components, in order.
 	Files []File `yaml:"files,omitempty"`
 	// Directories are placed with the files.
@@ -115,6 +118,15 @@ type Initrd struct {
 	Symlinks []Symlink `yaml:"symlinks,omitempty"`
 	// Units says what systemd starts in the initial RAM disk.
 	Units Units `yaml:"units,omitempty"`
+}
+
+// Release is an official artefact, described in assets/pins/releases.yaml and pinned by
+// the lock.
+type Release struct {
+	// Name of the project's artefact there.
+	Name string `yaml:"name"`
+	// Version is one of those described.
+	Version string `yaml:"version"`
 }
 
 // File places an asset or literal content.

@@ -22,13 +22,14 @@ var (
 )
 
 var (
-	profileName  = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
-	packageName  = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*$`)
-	accountName  = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}$`)
-	suiteName    = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
-	imageID      = regexp.MustCompile(`^[a-z0-9._-]+$`)       // os-release(5), IMAGE_ID
-	imageVersion = regexp.MustCompile(`^[A-Za-z0-9.~^+_-]+$`) // UAPI version format
-	unitName     = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|socket|target|timer|path|mount|automount|slice|swap|scope|device)$`)
+	profileName    = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+	packageName    = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*$`)
+	releaseVersion = regexp.MustCompile(`^[0-9][0-9A-Za-z.+-]*$`)
+	accountName    = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}$`)
+	suiteName      = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+	imageID        = regexp.MustCompile(`^[a-z0-9._-]+$`)       // os-release(5), IMAGE_ID
+	imageVersion   = regexp.MustCompile(`^[A-Za-z0-9.~^+_-]+$`) // UAPI version format
+	unitName       = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|socket|target|timer|path|mount|automount|slice|swap|scope|device)$`)
 )
 
 // checker reports what is wrong with a merged profile to its document.
@@ -81,6 +82,7 @@ func validate(root fs.FS, doc *strict.Document, p *Profile) {
 	c.kernel()
 	c.components("components", p.Components)
 	c.components("initrd.components", p.Initrd.Components)
+	c.releases()
 	c.placed("", p.Files, p.Directories, p.Symlinks)
 	c.placed("initrd.", p.Initrd.Assets, nil, p.Initrd.Symlinks)
 	c.accounts()
@@ -180,6 +182,21 @@ func (c *checker) components(path string, names []string) {
 			what += fmt.Sprintf("; did you mean %q?", near)
 		}
 		c.problem(at(path, i), what, known...)
+	}
+}
+
+func (c *checker) releases() {
+	seen := map[string]bool{}
+	for i, r := range c.p.Releases {
+		if !profileName.MatchString(r.Name) {
+			c.problem(at("releases", i)+".name", "is not the name of a release", profileName.String())
+		} else if seen[r.Name] {
+			c.problem(at("releases", i)+".name", "is in the list twice; an image has one version of a release")
+		}
+		seen[r.Name] = true
+		if !releaseVersion.MatchString(r.Version) {
+			c.problem(at("releases", i)+".version", "is not a version", releaseVersion.String())
+		}
 	}
 }
 

@@ -83,7 +83,7 @@ func Compare(image *tree.Tree, shipped *tree.Tree, known []Difference) (unexplai
 // builtByUs tells nodes whose origin says which build step or program they come from, and
 // directories, which exist for what is in them.
 func builtByUs(n *tree.Node) bool {
-	return n.Kind == tree.Directory || strings.HasPrefix(n.Origin, "component:") || strings.HasPrefix(n.Origin, "kernel:") ||
+	return n.Kind == tree.Directory || strings.HasPrefix(n.Origin, "component:") || strings.HasPrefix(n.Origin, "release:") || strings.HasPrefix(n.Origin, "kernel:") ||
 		n.Origin == "step:manifest" || n.Origin == "step:base-image" ||
 		n.Origin == "step:units" && strings.HasPrefix(n.Path, etcUnits+"/")
 }

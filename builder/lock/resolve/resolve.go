@@ -24,6 +24,7 @@ import (
 	"github.com/imgbuild/imgbuild/builder/profile"
 	"github.com/imgbuild/imgbuild/builder/source/deb"
 	"github.com/imgbuild/imgbuild/builder/source/fetch"
+	"github.com/imgbuild/imgbuild/builder/source/release"
 	"github.com/imgbuild/imgbuild/builder/store"
 )
 
@@ -37,8 +38,6 @@ type Options struct {
 	Mirror deb.MirrorOptions
 	// Modules returns the pins of components, which arrive sorted by name.
 	Modules func(ctx context.Context, components []string) ([]lock.Module, error)
-	// Releases are official artefacts to pin beside them.
-	Releases []lock.Release
 	// Now is the time that signatures are checked at.
 	Now time.Time
 	// Keyring holds the trusted keys; nil means those of Debian, which are embedded.
@@ -107,7 +106,7 @@ func Resolve(ctx context.Context, o Options) (*lock.Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lock.Lock{Version: lock.FormatVersion, Architecture: o.Architecture, Archives: ix.Archives, Sets: map[string][]string{}, Releases: o.Releases}
+	l := &lock.Lock{Version: lock.FormatVersion, Architecture: o.Architecture, Archives: ix.Archives, Sets: map[string][]string{}}
 	packages := map[string]lock.Package{}
 	var problems []error
 	for _, w := range wants(profiles, tools) {
@@ -129,7 +128,43 @@ func Resolve(ctx context.Context, o Options) (*lock.Lock, error) {
 		return nil, err
 	}
 	slices.SortFunc(l.Modules, func(a, b lock.Module) int { return cmp.Compare(a.Component, b.Component) })
+	if l.Releases, err = releases(o, profiles); err != nil {
+		return nil, err
+	}
 	return l, nil
+}
+
+// releases pins the official artefacts that profiles name, each version once. Their digests
+// are those of the pin file, which come from the projects: nothing is downloaded.
+func releases(o Options, profiles []*profile.Profile) ([]lock.Release, error) {
+	wanted := map[profile.Release]bool{}
+	for _, p := range profiles {
+		for _, r := range p.Releases {
+			wanted[r] = true
+		}
+	}
+	if len(wanted) == 0 {
+		return nil, nil
+	}
+	pins, err := release.Load(filepath.Join(o.Root, filepath.FromSlash(release.FileName)))
+	if err != nil {
+		return nil, err
+	}
+	var out []lock.Release
+	var problems []error
+	for w := range wanted {
+		r, err := pins.Find(w.Name, w.Version)
+		if err == nil {
+			var pin lock.Release
+			pin, err = r.Lock(o.Architecture)
+			out = append(out, pin)
+		}
+		problems = append(problems, err)
+	}
+	slices.SortFunc(out, func(a, b lock.Release) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version))
+	})
+	return out, errors.Join(problems...)
 }
 
 // loadProfiles returns the profiles that can be built; all that are invalid are reported.

@@ -4,6 +4,7 @@ package resolve
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/lock"
+	"github.com/imgbuild/imgbuild/builder/profile"
 	"github.com/imgbuild/imgbuild/builder/source/deb"
 	"github.com/imgbuild/imgbuild/builder/source/deb/debtest"
 	"github.com/imgbuild/imgbuild/builder/source/fetch"
@@ -156,6 +158,36 @@ func TestUpdateReportsEverySet(t *testing.T) {
 	for _, want := range []string{"packages of root/cp", "nope: no archive has", "packages of tool/q", "gone: no archive has"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not contain %q:\n%v", want, err)
+		}
+	}
+}
+
+func TestReleasesComeFromThePinFile(t *testing.T) {
+	root, sum := t.TempDir(), strings.Repeat("ab", 32)
+	write := func(text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Join(root, "assets/pins"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, "assets/pins/releases.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := &profile.Profile{Releases: []profile.Release{{Name: "etcd", Version: "3.6.14"}}}
+	if got, err := releases(Options{Root: root, Architecture: "arm64"}, []*profile.Profile{{}}); got != nil || err != nil {
+		t.Errorf("profiles without releases: %v, %v", got, err)
+	}
+	write("version: 1\nreleases:\n  - name: etcd\n    version: 3.6.14\n    url: \"https://x.test/{v}/{a}\"\n    sha256: {arm64: " + sum + "}\n    files: [{path: /usr/bin/etcd}]\n")
+	got, err := releases(Options{Root: root, Architecture: "arm64"}, []*profile.Profile{one, one})
+	want := []lock.Release{{Name: "etcd", Version: "3.6.14", Architecture: "arm64", URL: "https://x.test/3.6.14/arm64", SHA256: sum}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("pins %+v, %v, want %+v", got, err, want)
+	}
+	other := &profile.Profile{Releases: []profile.Release{{Name: "runc", Version: "1.0"}}}
+	_, err = releases(Options{Root: root, Architecture: "amd64"}, []*profile.Profile{one, other})
+	for _, text := range []string{"etcd 3.6.14 is not pinned for amd64", "release runc is not pinned; pinned are: etcd"} {
+		if fault.ClassOf(err) != fault.MissingPin || !strings.Contains(fmt.Sprint(err), text) {
+			t.Errorf("error %v lacks %q", err, text)
 		}
 	}
 }
