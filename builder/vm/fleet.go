@@ -17,6 +17,7 @@ import (
 	"github.com/imgbuild/imgbuild/builder/tool"
 	"github.com/imgbuild/imgbuild/builder/vm/ethernet"
 	"github.com/imgbuild/imgbuild/builder/vm/gateway"
+	"github.com/imgbuild/imgbuild/firstboot/node"
 )
 
 // FleetOptions describe machines on one Ethernet segment that nothing else is on.
@@ -51,6 +52,7 @@ type FleetOptions struct {
 type FleetHost struct {
 	// Name is the host's and the node's.
 	Name string
+	Role node.Role
 	MAC  ethernet.MAC
 	// Address is the node's. DHCP says that the gateway gives it.
 	Address netip.Addr

@@ -158,3 +158,13 @@ func (f *Fleet) observe(n core.Node) {
 		m.ready(o, machine.since())
 	}
 }
+
+// WriteAdmin writes an administrator's kubeconfig for the API at server (host:port), signed by
+// the authority that an Ignition config carries.
+func WriteAdmin(path string, ignitionConfig []byte, server string) error {
+	ca, err := authority(ignitionConfig)
+	if err != nil {
+		return err
+	}
+	return writeKubeconfig(path, server, ca, time.Now())
+}
