@@ -5,11 +5,13 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 )
 
@@ -102,6 +104,9 @@ func (t target) write(ctx context.Context, obj runtime.Object, keep bool) error 
 	}
 	m.SetResourceVersion("") // kubeadm's DNS Service manifest carries "0"
 	err = t.on(t.client.Post()).Body(fresh).Do(ctx).Error()
+	if svc, ok := fresh.(*corev1.Service); ok && svc.Spec.ClusterIP != "" && apierrors.IsInvalid(err) {
+		err = t.addressTaken(ctx, err)
+	}
 	if !apierrors.IsAlreadyExists(err) {
 		return err
 	}
@@ -121,6 +126,22 @@ func (t target) write(ctx context.Context, obj runtime.Object, keep bool) error 
 		keepServiceFields(s, old.(*corev1.Service))
 	}
 	return t.on(t.client.Put()).Name(t.name).Body(fresh).Do(ctx).Error()
+}
+
+// addressTaken looks closer at a Service that was refused. Its address is allocated before it
+// is stored, so of two machines that create it at the same time one is told that the address
+// is taken: that the Service exists, or will in a moment.
+func (t target) addressTaken(ctx context.Context, refused error) error {
+	err := t.on(t.client.Get()).Name(t.name).Do(ctx).Error()
+	switch {
+	case err == nil:
+		return apierrors.NewAlreadyExists(schema.GroupResource{Resource: t.resource}, t.name)
+	case apierrors.IsNotFound(err) && strings.Contains(refused.Error(), "already allocated"):
+		return apierrors.NewServiceUnavailable(refused.Error())
+	case apierrors.IsNotFound(err):
+		return refused
+	}
+	return err
 }
 
 // keepServiceFields copies what a Service may not lose on update.

@@ -33,7 +33,8 @@ type server struct {
 	objects  map[string]map[string]any
 	log      []string
 	revision int
-	conflict int // so many writes find that somebody else was faster
+	taken    bool // an invalid object is one whose address is taken
+	conflict int  // so many writes find that somebody else was faster
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -121,7 +122,14 @@ var codes = map[metav1.StatusReason]int{
 func (s *server) fail(w http.ResponseWriter, reason metav1.StatusReason) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(codes[reason])
-	_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: "Failure", Reason: reason, Code: int32(codes[reason]), Message: string(reason)})
+	_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: "Failure", Reason: reason, Code: int32(codes[reason]), Message: s.message(reason)})
+}
+
+func (s *server) message(reason metav1.StatusReason) string {
+	if s.taken && reason == metav1.StatusReasonInvalid {
+		return "provided IP is already allocated"
+	}
+	return string(reason)
 }
 
 func start(t *testing.T, s *server) *Client {
@@ -199,6 +207,28 @@ func TestApplyStopsWithItsContext(t *testing.T) {
 	defer cancel()
 	if err := c.Apply(ctx, configMap("1"), false); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "ConfigMap kube-system/x") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestServiceWhoseAddressIsTaken: another machine is creating the same Service.
+func TestServiceWhoseAddressIsTaken(t *testing.T) {
+	const path = "/api/v1/namespaces/kube-system/services/x"
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "x"}, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.10"}}
+	s := &server{failures: []metav1.StatusReason{metav1.StatusReasonInvalid}, objects: map[string]map[string]any{
+		path: {"kind": "Service", "apiVersion": "v1", "metadata": map[string]any{"name": "x", "resourceVersion": "1"}}}}
+	c := start(t, s)
+	if err := c.Apply(t.Context(), svc, true); err != nil || len(s.log) != 2 {
+		t.Errorf("it exists: %v, %v", err, s.log)
+	}
+	s = &server{failures: []metav1.StatusReason{metav1.StatusReasonInvalid}}
+	c = start(t, s)
+	if err := c.Apply(t.Context(), svc, true); err == nil || len(s.log) != 2 {
+		t.Errorf("invalid for another reason: %v, %v", err, s.log)
+	}
+	s = &server{failures: []metav1.StatusReason{metav1.StatusReasonInvalid}, taken: true}
+	c = start(t, s)
+	if err := c.Apply(t.Context(), svc, true); err != nil || len(s.log) != 3 {
+		t.Errorf("it will exist: %v, %v", err, s.log)
 	}
 }
 

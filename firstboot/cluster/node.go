@@ -19,6 +19,13 @@ func (c *Client) Node(ctx context.Context, name string) (*corev1.Node, error) {
 	return n, err
 }
 
+// Nodes returns every node.
+func (c *Client) Nodes(ctx context.Context) ([]corev1.Node, error) {
+	list := &corev1.NodeList{}
+	err := c.groups[""].Get().Resource("nodes").MaxRetries(0).Do(ctx).Into(list)
+	return list.Items, err
+}
+
 // UpdateNode waits for the node to exist, changes it with mutate, which returns false
 // when nothing is to be done, and writes labels and taints back. A concurrent change
 // makes it start over.

@@ -21,3 +21,6 @@ func Temporary(err error) bool {
 	return !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err) && !apierrors.IsMethodNotSupported(err) &&
 		!apierrors.IsRequestEntityTooLargeError(err) && !apierrors.IsUnsupportedMediaType(err)
 }
+
+// NotFound says whether the answer was that the object does not exist.
+func NotFound(err error) bool { return apierrors.IsNotFound(err) }
