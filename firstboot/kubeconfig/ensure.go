@@ -44,7 +44,7 @@ func Ensure(ctx context.Context, root string, c *kubeadm.Config, names []string,
 				return
 			}
 			text, err := os.ReadFile(filepath.Join(root, kubeadm.Dir, name))
-			if err == nil && Fits(c, name, text, ca, m.Now) == nil {
+			if err == nil && Fits(c, name, text, ca, m.Now.Add(m.RenewBefore)) == nil {
 				return
 			}
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {

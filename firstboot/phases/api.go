@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +44,19 @@ func awaitAPI(ctx context.Context, s *State) error {
 	objs, err := s.objects(addons.Admins)
 	if err != nil {
 		return err
+	}
+	if s.joined() {
+		// A cluster made by an older kubeadm lacks the binding that this API server's own
+		// certificate needs to reach kubelets.
+		all, err := s.objects(addons.BootstrapToken)
+		if err != nil {
+			return err
+		}
+		for _, o := range all {
+			if addons.Key(o.Obj) == "ClusterRoleBinding kubeadm:apiserver-kubelet-client" {
+				objs = append(objs, o)
+			}
+		}
 	}
 	return s.write(ctx, objs)
 }
@@ -107,7 +121,7 @@ func (s *State) write(ctx context.Context, objs []addons.Object) error {
 		errs := make([]error, len(wave))
 		var wg sync.WaitGroup
 		for i, o := range wave {
-			wg.Go(func() { errs[i] = c.Apply(ctx, o.Obj, o.Policy == addons.Keep) })
+			wg.Go(func() { errs[i] = c.Apply(ctx, o.Obj, o.Policy == addons.Keep || s.shared()) })
 		}
 		wg.Wait()
 		if err := errors.Join(errs...); err != nil {
@@ -119,6 +133,9 @@ func (s *State) write(ctx context.Context, objs []addons.Object) error {
 
 func writeObjects(phases ...addons.Phase) func(context.Context, *State) error {
 	return func(ctx context.Context, s *State) error {
+		if s.joined() {
+			return nil // the cluster has its own
+		}
 		objs, err := s.objects(phases...)
 		if err != nil {
 			return err
@@ -131,6 +148,9 @@ func writeObjects(phases ...addons.Phase) func(context.Context, *State) error {
 
 func objectsThere(phases ...addons.Phase) func(context.Context, *State) error {
 	return func(ctx context.Context, s *State) error {
+		if s.joined() {
+			return nil
+		}
 		objs, err := s.objects(phases...)
 		if err != nil {
 			return err
@@ -161,7 +181,7 @@ func markControlPlane(ctx context.Context, s *State) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.NodeReady.D())
 	defer cancel()
-	return c.UpdateNode(ctx, s.Config.NodeName, func(n *corev1.Node) bool {
+	err = c.UpdateNode(ctx, s.Config.NodeName, func(n *corev1.Node) bool {
 		s.Mark("node-registered")
 		changed := false
 		if n.Labels == nil {
@@ -180,6 +200,38 @@ func markControlPlane(ctx context.Context, s *State) error {
 		}
 		return changed
 	})
+	if err != nil {
+		return err
+	}
+	return c.Retry(ctx, func(ctx context.Context) error {
+		nodes, err := c.Nodes(ctx)
+		if err == nil {
+			if err := twin(s.Config.NodeName, nodes); err != nil {
+				s.Log.Warn("cloned machine", "problem", err)
+			}
+		}
+		return err
+	})
+}
+
+// twin names a node that is a clone of this machine: same machine id or product UUID.
+func twin(name string, nodes []corev1.Node) error {
+	i := slices.IndexFunc(nodes, func(n corev1.Node) bool { return n.Name == name })
+	if i < 0 {
+		return nil
+	}
+	own := nodes[i].Status.NodeInfo
+	for _, n := range nodes {
+		other := n.Status.NodeInfo
+		switch {
+		case n.Name == name:
+		case own.MachineID != "" && own.MachineID == other.MachineID:
+			return fmt.Errorf("node %s has the same machine id, %s: one disk is a copy of the other; addresses by DHCP clash; remove /etc/machine-id on one of them and start it again", n.Name, own.MachineID)
+		case strings.Trim(own.SystemUUID, "0-") != "" && strings.EqualFold(own.SystemUUID, other.SystemUUID):
+			return fmt.Errorf("node %s has the same product UUID, %s: give one of the two virtual machines another", n.Name, own.SystemUUID)
+		}
+	}
+	return nil
 }
 
 // waitControlPlane waits until the components report themselves healthy on the
@@ -187,7 +239,7 @@ func markControlPlane(ctx context.Context, s *State) error {
 func waitControlPlane(ctx context.Context, s *State) error {
 	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.ControlPlaneComponentHealthCheck.D())
 	defer cancel()
-	local := s.Config.Loopback()
+	local := s.loopback()
 	endpoints := []struct{ name, url string }{
 		{kubeadm.APIServer, s.Config.LocalURL() + "/livez"},
 		{kubeadm.ControllerManager, "https://" + net.JoinHostPort(local, strconv.Itoa(kubeadm.ControllerManagerPort)) + "/healthz"},

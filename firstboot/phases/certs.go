@@ -66,9 +66,9 @@ func certsThere(_ context.Context, s *State) error {
 
 // kubeconfigNames are the files with an embedded certificate. kubelet.conf is not among
 // them: it refers to the certificate file that the kubelet renews, from the beginning.
-func kubeconfigNames() []string {
+func (s *State) kubeconfigNames() []string {
 	var names []string
-	for _, n := range kubeconfig.Names(true) {
+	for _, n := range kubeconfig.Names(!s.joined()) {
 		if n != kubeconfig.Kubelet {
 			names = append(names, n)
 		}
@@ -84,7 +84,7 @@ func kubeconfigs(ctx context.Context, s *State) error {
 	if ca.Key == nil {
 		return kubeconfigsThere(ctx, s)
 	}
-	if _, err := kubeconfig.Ensure(ctx, s.Root, s.Config, kubeconfigNames(), ca, s.maker()); err != nil {
+	if _, err := kubeconfig.Ensure(ctx, s.Root, s.Config, s.kubeconfigNames(), ca, s.maker()); err != nil {
 		return err
 	}
 	return s.kubeletCredentials(ca)
@@ -95,7 +95,7 @@ func kubeconfigsThere(_ context.Context, s *State) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range append(kubeconfigNames(), kubeconfig.Kubelet) {
+	for _, name := range append(s.kubeconfigNames(), kubeconfig.Kubelet) {
 		text, err := os.ReadFile(s.path(filepath.Join(kubeadm.Dir, name)))
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -27,6 +28,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/imgbuild/imgbuild/firstboot/addons"
@@ -54,6 +56,8 @@ type machine struct {
 	wg         sync.WaitGroup
 	start      sync.Once
 	node       string
+	// loopback and advertise replace addresses that several machines cannot share here.
+	loopback, advertise string
 }
 
 // startUnit is what systemd does in the machine.
@@ -66,13 +70,20 @@ func (m *machine) startUnit(_ context.Context, unit string) error {
 }
 
 func (m *machine) kubelet() {
-	l, err := net.Listen("tcp", "127.0.0.1:10248")
+	at := m.loopback
+	if at == "" {
+		at = "127.0.0.1"
+	}
+	l, err := net.Listen("tcp", at+":10248")
 	if err != nil {
 		m.t.Error(err)
 		return
 	}
 	srv := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
 	m.wg.Go(func() { _ = srv.Serve(l) })
+	if _, err := os.Stat(filepath.Join(m.root, kubeadm.BootstrapConf)); err == nil {
+		m.bootstrap()
+	}
 	m.wg.Go(m.register)
 	running := map[string]bool{}
 	for m.ctx.Err() == nil {
@@ -133,6 +144,13 @@ func (m *machine) moved(args ...string) []string {
 		for _, dir := range []string{"/etc/kubernetes", "/var/lib/etcd"} {
 			a = strings.ReplaceAll(a, "="+dir, "="+m.root+dir)
 		}
+		if m.loopback != "" {
+			a = strings.ReplaceAll(a, "127.0.0.1", m.loopback)
+			if ip, ok := strings.CutPrefix(a, "--advertise-address="); ok {
+				a = "--advertise-address=" + m.advertise
+				out = append(out, "--bind-address="+ip)
+			}
+		}
 		out[i] = a
 	}
 	return out
@@ -147,13 +165,14 @@ func (m *machine) register() {
 		return
 	}
 	// The link that kubelet.conf names leads to an absolute path, as the kubelet makes it.
-	pem, err := os.Readlink(filepath.Join(m.root, kubeadm.KubeletPEM))
+	target, err := os.Readlink(filepath.Join(m.root, kubeadm.KubeletPEM))
 	if err != nil {
 		m.t.Error(err)
 		return
 	}
 	moved := filepath.Join(m.t.TempDir(), "kubelet.conf")
-	conf = bytes.ReplaceAll(conf, []byte(kubeadm.KubeletPEM), []byte(m.root+pem))
+	conf = bytes.ReplaceAll(conf, []byte(m.root+kubeadm.KubeletPEM), []byte(kubeadm.KubeletPEM))
+	conf = bytes.ReplaceAll(conf, []byte(kubeadm.KubeletPEM), []byte(m.root+target))
 	if err := os.WriteFile(moved, conf, 0o600); err != nil {
 		m.t.Error(err)
 		return
@@ -172,6 +191,9 @@ func (m *machine) register() {
 	dir := filepath.Join(m.root, "/run/flannel")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		m.t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "subnet.env")); err == nil {
+		return
 	}
 	subnet := "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.0.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
 	if err := os.WriteFile(filepath.Join(dir, "subnet.env"), []byte(subnet), 0o644); err != nil {
@@ -243,11 +265,12 @@ func ownAddress() (netip.Addr, error) {
 type recorder struct {
 	t     *testing.T
 	ended map[string]phase.State
+	name  string
 }
 
 func (r *recorder) Transition(t phase.Transition) {
 	if t.State != phase.Running {
-		r.t.Logf("phase %s %s %.2fs %v", t.Phase, t.State, t.Took.Seconds(), t.Err)
+		r.t.Logf("%s phase %s %s %.2fs %v", r.name, t.Phase, t.State, t.Took.Seconds(), t.Err)
 		r.ended[t.Phase] = t.State
 	}
 }
@@ -360,6 +383,15 @@ func compareObjects(t *testing.T, ctx context.Context, s *State) {
 }
 
 const m1 = "cp-1"
+
+func encodePEM(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+// clientAuth refers to a file with certificate and key.
+func clientAuth(file string) clientcmdapi.AuthInfo {
+	return clientcmdapi.AuthInfo{ClientCertificate: file, ClientKey: file}
+}
 
 func asJSON(t *testing.T, v any) any {
 	t.Helper()

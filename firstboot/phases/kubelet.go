@@ -14,9 +14,12 @@ import (
 	"strings"
 	"time"
 
+	kubelet "k8s.io/kubelet/config/v1beta1"
+
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
 	"github.com/imgbuild/imgbuild/firstboot/manifests"
+	"github.com/imgbuild/imgbuild/firstboot/node"
 )
 
 // KubeletUnit is the unit that runs the kubelet. It is skipped at boot until config.yaml
@@ -27,7 +30,7 @@ const KubeletUnit = "kubelet.service"
 // its presence is what lets the unit start, so a power cut never leaves a kubelet that
 // starts half configured at the next boot.
 func startKubelet(ctx context.Context, s *State) error {
-	files, err := s.kubeletFiles()
+	files, err := s.kubeletFiles(ctx)
 	if err != nil {
 		return err
 	}
@@ -45,8 +48,20 @@ func startKubelet(ctx context.Context, s *State) error {
 	return s.StartUnit(ctx, KubeletUnit)
 }
 
-func (s *State) kubeletFiles() ([]kubeadm.File, error) {
-	files, err := manifests.KubeletFiles(s.Config, manifests.ClusterKubelet(s.Config))
+func (s *State) kubeletFiles(ctx context.Context) ([]kubeadm.File, error) {
+	if s.Config.Role == node.Worker {
+		return s.joinFiles(ctx)
+	}
+	shared, err := s.sharedKubelet(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return kubeletFilesFrom(s.Config, shared)
+}
+
+// kubeletFilesFrom renders the kubelet's files with config.yaml at the end.
+func kubeletFilesFrom(c *kubeadm.Config, shared *kubelet.KubeletConfiguration) ([]kubeadm.File, error) {
+	files, err := manifests.KubeletFiles(c, shared)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +75,14 @@ func (s *State) kubeletFiles() ([]kubeadm.File, error) {
 
 // kubeletRuns checks that the files are as wanted and that the kubelet is healthy.
 func kubeletRuns(ctx context.Context, s *State) error {
-	files, err := s.kubeletFiles()
+	if s.Config.Role == node.Worker || s.joined() {
+		// The files came from the cluster; config.yaml was written last.
+		if _, err := os.Stat(s.path(kubeadm.KubeletDir + "/config.yaml")); err != nil {
+			return err
+		}
+		return s.kubeletHealthy(ctx)
+	}
+	files, err := s.kubeletFiles(ctx)
 	if err != nil {
 		return err
 	}
@@ -73,7 +95,7 @@ func kubeletRuns(ctx context.Context, s *State) error {
 func (s *State) kubeletHealthy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	url := "http://" + net.JoinHostPort(s.Config.Loopback(), strconv.Itoa(kubeadm.KubeletHealthPort)) + "/healthz"
+	url := "http://" + net.JoinHostPort(s.loopback(), strconv.Itoa(kubeadm.KubeletHealthPort)) + "/healthz"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err

@@ -13,19 +13,25 @@ import (
 )
 
 // Names of the phases. They are kubeadm's where kubeadm has the phase; identity, base-image,
-// api, kubelet-connect, cni, node-ready and hand-over are ours.
+// etcd-quorum, api, kubelet-connect, cni, node-ready and hand-over are ours.
 const (
 	Preflight        = "preflight"
 	Identity         = "identity"
 	BaseImage        = "base-image"
+	Discovery        = "discovery"
+	DownloadCerts    = "download-certs"
 	Certs            = "certs"
 	Kubeconfig       = "kubeconfig"
 	Etcd             = "etcd"
+	EtcdJoin         = "etcd-join"
+	EtcdQuorum       = "etcd-quorum"
 	ControlPlane     = "control-plane"
 	KubeletStart     = "kubelet-start"
+	KubeletBootstrap = "kubelet-wait-bootstrap"
 	API              = "api"
 	WaitControlPlane = "wait-control-plane"
 	UploadConfig     = "upload-config"
+	UploadCerts      = "upload-certs"
 	MarkControlPlane = "mark-control-plane"
 	BootstrapToken   = "bootstrap-token"
 	KubeletFinalize  = "kubelet-finalize"
@@ -48,7 +54,7 @@ const slack = 30 * time.Second
 // control plane is still reporting itself healthy; what releases joining machines
 // (bootstrap tokens and cluster-info) is written last.
 func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
-	cp := []string{string(node.ControlPlane)}
+	cp, worker := []string{string(node.ControlPlane)}, []string{string(node.Worker)}
 	api := t.KubernetesAPICall.D() + slack
 	return phase.New(
 		phase.Phase[*State]{Name: Preflight, Purpose: "the machine can run Kubernetes",
@@ -57,38 +63,51 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 			Run: identity, Timeout: 2 * time.Minute, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: BaseImage, Purpose: "containerd holds the base image", Needs: []string{Preflight},
 			Check: baseImageThere, Run: importBaseImage, Timeout: 2 * time.Minute, Attempts: 3, Pause: time.Second, OnChange: phase.Redo},
-		phase.Phase[*State]{Name: Certs, Purpose: "every key and certificate of the control plane exists", Needs: []string{Identity}, Roles: cp,
+		phase.Phase[*State]{Name: Discovery, Purpose: "it is known whether the cluster exists", Needs: []string{Identity, Balancer},
+			Run: discover, Timeout: t.Discovery.D() + slack, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: DownloadCerts, Purpose: "the authorities of a cluster that is joined are here", Needs: []string{Discovery}, Roles: cp,
+			Run: downloadCerts, Timeout: t.Discovery.D() + t.KubernetesAPICall.D() + slack, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: Certs, Purpose: "every key and certificate of the control plane exists", Needs: []string{DownloadCerts}, Roles: cp,
 			Check: certsThere, Run: certs, Timeout: 5 * time.Minute, OnChange: phase.Refuse},
 		phase.Phase[*State]{Name: Kubeconfig, Purpose: "administrators, components and the kubelet can log in", Needs: []string{Certs}, Roles: cp,
 			Check: kubeconfigsThere, Run: kubeconfigs, Timeout: 5 * time.Minute, OnChange: phase.Refuse},
-		phase.Phase[*State]{Name: KubeletStart, Purpose: "the kubelet is configured and started", Needs: []string{Kubeconfig}, Roles: cp,
-			Check: kubeletRuns, Run: startKubelet, Timeout: time.Minute, Attempts: 3, Pause: time.Second, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: KubeletStart, Purpose: "the kubelet is configured and started", Needs: []string{Discovery, Kubeconfig},
+			Check: kubeletRuns, Run: startKubelet, Timeout: api, Attempts: 3, Pause: time.Second, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: Etcd, Purpose: "etcd's static pod is in place", Needs: []string{Certs, BaseImage}, Roles: cp,
-			Check: etcdPlaced, Run: placeEtcd, Timeout: time.Minute, OnChange: phase.Refuse},
-		phase.Phase[*State]{Name: ControlPlane, Purpose: "the static pods of the control plane are in place", Needs: []string{Kubeconfig, BaseImage}, Roles: cp,
+			Check: etcdPlaced, Run: placeEtcd, Timeout: t.EtcdAPICall.D() + slack, OnChange: phase.Refuse},
+		phase.Phase[*State]{Name: EtcdJoin, Purpose: "etcd is a voting member of the cluster that is joined", Needs: []string{Etcd, KubeletStart}, Roles: cp,
+			Run: joinEtcd, Timeout: 3*t.EtcdAPICall.D() + slack, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: EtcdQuorum, Purpose: "the control planes that start the cluster are a quorum", Needs: []string{Etcd, KubeletStart}, Roles: cp,
+			Run: awaitQuorum, Timeout: t.EtcdAPICall.D() + slack, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: ControlPlane, Purpose: "the static pods of the control plane are in place", Needs: []string{Kubeconfig, BaseImage, EtcdJoin}, Roles: cp,
 			Check: controlPlanePlaced, Run: placeControlPlane, Timeout: time.Minute, OnChange: phase.Refuse},
-		phase.Phase[*State]{Name: API, Purpose: "the API answers and knows its administrators", Needs: []string{KubeletStart, Etcd, ControlPlane}, Roles: cp,
+		phase.Phase[*State]{Name: API, Purpose: "the API answers and knows its administrators", Needs: []string{EtcdQuorum, ControlPlane}, Roles: cp,
 			Run: awaitAPI, Timeout: api, OnChange: phase.Redo},
-		phase.Phase[*State]{Name: WaitControlPlane, Purpose: "every control-plane component is healthy", Needs: []string{API}, Roles: cp,
+		balancerPhase(), balancerCAPhase(Certs, KubeletStart), vipPhase(), vipPodPhase(),
+		phase.Phase[*State]{Name: WaitControlPlane, Purpose: "every control-plane component is healthy", Needs: []string{API, VIP}, Roles: cp,
 			Run: waitControlPlane, Timeout: t.ControlPlaneComponentHealthCheck.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: UploadConfig, Purpose: "the cluster's configuration is in the cluster", Needs: []string{API}, Roles: cp,
 			Check: objectsThere(uploadObjects...), Run: writeObjects(uploadObjects...), Timeout: api, OnChange: phase.Refuse},
+		phase.Phase[*State]{Name: UploadCerts, Purpose: "control planes that join can read the authorities", Needs: []string{API}, Roles: cp,
+			Run: uploadCerts, Timeout: api, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: MarkControlPlane, Purpose: "the node carries its role's labels and taints", Needs: []string{API}, Roles: cp,
 			Run: markControlPlane, Timeout: t.NodeReady.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: Addons, Purpose: "CoreDNS, kube-proxy and the pod network are deployed", Needs: []string{API}, Roles: cp,
 			Check: objectsThere(addonObjects...), Run: writeObjects(addonObjects...), Timeout: api, OnChange: phase.Redo},
-		phase.Phase[*State]{Name: BootstrapToken, Purpose: "machines can join", Needs: []string{UploadConfig, Addons}, Roles: cp,
+		phase.Phase[*State]{Name: BootstrapToken, Purpose: "machines can join", Needs: []string{UploadConfig, UploadCerts, Addons}, Roles: cp,
 			Check: objectsThere(tokenObjects...), Run: writeObjects(tokenObjects...), Timeout: api, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: KubeletFinalize, Purpose: "the kubelet renews its own certificate", Needs: []string{KubeletStart}, Roles: cp,
 			Run: finalizeKubelet, Timeout: t.KubeletHealthCheck.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: KubeletConnect, Purpose: "the kubelet asks the API again without delay", Needs: []string{API, KubeletFinalize}, Roles: cp,
 			Run: connectKubelet, Timeout: time.Minute, Attempts: 3, Pause: time.Second, OnChange: phase.Redo},
-		phase.Phase[*State]{Name: CNI, Purpose: "containers can be attached to the pod network", Needs: []string{Addons},
+		phase.Phase[*State]{Name: KubeletBootstrap, Purpose: "the kubelet has a certificate of its own", Needs: []string{KubeletStart}, Roles: worker,
+			Run: waitBootstrap, Timeout: t.TLSBootstrap.D() + slack, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: CNI, Purpose: "containers can be attached to the pod network", Needs: []string{Addons, KubeletBootstrap},
 			Run: awaitSubnet, Timeout: t.NodeReady.D() + slack, OnChange: phase.Redo},
-		phase.Phase[*State]{Name: NodeReady, Purpose: "the node is Ready", Needs: []string{MarkControlPlane, Addons, CNI}, Roles: cp,
+		phase.Phase[*State]{Name: NodeReady, Purpose: "the node is Ready", Needs: []string{MarkControlPlane, Addons, CNI, KubeletBootstrap},
 			Run: awaitReady, Timeout: t.NodeReady.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: HandOver, Purpose: "the kubelet owns the node from now on",
-			Needs: []string{NodeReady, WaitControlPlane, BootstrapToken, KubeletConnect},
+			Needs: []string{NodeReady, WaitControlPlane, BootstrapToken, KubeletConnect, BalancerCA, VIPPod},
 			Run:   handOver, Timeout: time.Minute, OnChange: phase.Redo},
 	)
 }

@@ -63,13 +63,5 @@ func (s *State) asWanted(files []kubeadm.File) error {
 	return nil
 }
 
-func placeEtcd(_ context.Context, s *State) error {
-	if err := kubeadm.MakeDir(s.Root, kubeadm.EtcdDataDir); err != nil {
-		return err
-	}
-	return place(s, isEtcd)
-}
-
-func etcdPlaced(_ context.Context, s *State) error         { return placed(s, isEtcd) }
 func placeControlPlane(_ context.Context, s *State) error  { return place(s, notEtcd) }
 func controlPlanePlaced(_ context.Context, s *State) error { return placed(s, notEtcd) }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
 )
 
 // RolesFile lists the roles an image may take, one per line. Without it any role goes.
@@ -93,16 +94,34 @@ func roleAllowed(s *State) error {
 		return err
 	}
 	if roles := strings.Fields(string(text)); !slices.Contains(roles, string(s.Node.Role)) {
-		return fmt.Errorf("this image cannot be a %s; it can be: %s", s.Node.Role, strings.Join(roles, ", "))
+		return fmt.Errorf("this image cannot be a %s; it can be: %s; boot the image of the role, or change role in the node document", s.Node.Role, strings.Join(roles, ", "))
 	}
 	return nil
 }
 
 func clockSet(s *State) error {
 	if s.Start.Before(builtAfter) {
-		if s.Start = time.Now(); s.Start.Before(builtAfter) {
+		if s.Start = s.now(); s.Start.Before(builtAfter) {
 			return fmt.Errorf("the clock says %s; set it, or let time synchronisation reach a server", s.Start.UTC().Format(time.RFC3339))
 		}
+	}
+	// An authority that was delivered was made before this moment. Time may pass, so the
+	// clock is read again.
+	text, err := os.ReadFile(s.path(kubeadm.PKIDir + "/ca.crt"))
+	if err != nil {
+		return nil //nolint:nilerr // none was delivered
+	}
+	ca, err := pki.ParseCert(text)
+	if err != nil {
+		return fmt.Errorf("%s/ca.crt: %w", kubeadm.PKIDir, err)
+	}
+	if s.Start.Before(ca.NotBefore) {
+		if now := s.now(); now.After(ca.NotBefore) {
+			s.Start = now
+			return nil
+		}
+		return fmt.Errorf("the clock says %s, and the cluster's authority was made at %s; set the clock, or let time synchronisation reach a server",
+			s.Start.UTC().Format(time.RFC3339), ca.NotBefore.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
@@ -113,7 +132,7 @@ func swapOff(s *State) error {
 		return nil //nolint:nilerr // a kernel without swap has no such file
 	}
 	if lines := strings.Split(strings.TrimSpace(string(text)), "\n"); len(lines) > 1 {
-		return fmt.Errorf("swap is on (%s); the kubelet refuses to start with it", strings.Fields(lines[1])[0])
+		return fmt.Errorf("swap is on (%s) and the kubelet refuses to start with it; turn it off with swapoff and remove it from fstab or its .swap unit", strings.Fields(lines[1])[0])
 	}
 	return nil
 }
@@ -121,12 +140,12 @@ func swapOff(s *State) error {
 func cgroupV2(s *State) error {
 	text, err := os.ReadFile(s.path("/sys/fs/cgroup/cgroup.controllers"))
 	if err != nil {
-		return errors.New("the unified cgroup hierarchy (v2) is not mounted; the kubelet needs it")
+		return errors.New("the unified cgroup hierarchy (v2) is not mounted, and the kubelet needs it; remove systemd.unified_cgroup_hierarchy=0 and cgroup_no_v1 from the kernel's command line")
 	}
 	have := strings.Fields(string(text))
 	for _, want := range []string{"cpu", "cpuset", "memory", "pids"} {
 		if !slices.Contains(have, want) {
-			return fmt.Errorf("the kernel offers no %s controller (it has %s)", want, strings.Join(have, ", "))
+			return fmt.Errorf("the kernel offers no %s controller (it has %s); remove cgroup_disable from the kernel's command line", want, strings.Join(have, ", "))
 		}
 	}
 	return nil
@@ -180,7 +199,7 @@ func enoughMemory(s *State) error {
 			return err
 		}
 		if s.Node.Role == node.ControlPlane && kib<<10 < minMemory {
-			return fmt.Errorf("%d MiB of memory, a control plane needs %d MiB", kib>>10, minMemory>>20)
+			return fmt.Errorf("%d MiB of memory, a control plane needs %d MiB; give the machine more", kib>>10, minMemory>>20)
 		}
 		return nil
 	}
@@ -189,7 +208,7 @@ func enoughMemory(s *State) error {
 
 func enoughCPUs(s *State) error {
 	if n := runtime.NumCPU(); s.Node.Role == node.ControlPlane && n < minCPUs {
-		return fmt.Errorf("%d processor, a control plane should have %d", n, minCPUs)
+		return fmt.Errorf("%d processor, a control plane should have %d; give the machine more", n, minCPUs)
 	}
 	return nil
 }
@@ -200,7 +219,7 @@ func enoughDisk(s *State) error {
 		return fmt.Errorf("/var: %w", err)
 	}
 	if free := st.Bavail * uint64(st.Bsize); free < minDisk {
-		return fmt.Errorf("%d MiB free in /var, at least %d MiB are needed", free>>20, minDisk>>20)
+		return fmt.Errorf("%d MiB free in /var, at least %d MiB are needed; use a larger disk", free>>20, minDisk>>20)
 	}
 	return nil
 }
@@ -219,7 +238,7 @@ func hostnameUsable(s *State) error {
 		}
 	}
 	if !hostnameForm.MatchString(name) {
-		return fmt.Errorf("%q cannot name a node", name)
+		return fmt.Errorf("%q cannot name a node; set node.name to lower-case letters, digits, dashes and dots", name)
 	}
 	return nil
 }
@@ -230,7 +249,7 @@ func machineID(s *State) error {
 		return err
 	}
 	if id := strings.TrimSpace(string(text)); len(id) != 32 {
-		return errors.New("/etc/machine-id is not initialised; addresses by DHCP and the pod network depend on it")
+		return errors.New("/etc/machine-id is not initialised; addresses by DHCP and the pod network depend on it; systemd writes it when the file is empty or absent")
 	}
 	return nil
 }
@@ -260,7 +279,7 @@ func portsFree(s *State) error {
 	for _, p := range ports {
 		l, err := net.Listen("tcp", ":"+strconv.Itoa(p))
 		if err != nil {
-			errs = append(errs, fmt.Errorf("port %d is in use: %w", p, err))
+			errs = append(errs, fmt.Errorf("port %d is in use; stop what listens there: %w", p, err))
 			continue
 		}
 		l.Close()

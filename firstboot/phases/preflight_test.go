@@ -18,6 +18,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
 )
 
 // healthy are the files of a machine on which every condition holds.
@@ -59,6 +60,7 @@ func machineWith(t *testing.T, changes map[string]string) (*State, *bytes.Buffer
 	var log bytes.Buffer
 	s := NewState(n, slog.New(slog.NewTextHandler(&log, nil)), func(string) {})
 	s.Root, s.Start = root, time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
+	s.now = func() time.Time { return s.Start }
 	return s, &log
 }
 
@@ -78,6 +80,7 @@ func TestPreflight(t *testing.T) {
 		{"/proc/meminfo", "MemTotal: 1000000 kB\n", "memory: 976 MiB"},
 		{"/proc/meminfo", "x\n", "does not say"},
 		{"/etc/machine-id", "uninitialized\n", "machine-id"},
+		{kubeadm.PKIDir + "/ca.crt", authorityFrom(t, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)), "clock: the clock says 2026-11-21T00:00:00Z, and the cluster's authority was made at 2026-12-31T23:55:00Z"},
 		{"/var/lib/etcd/member/x", "", "etcd-data: /var/lib/etcd is not empty"},
 	} {
 		s, _ := machineWith(t, map[string]string{c.path: c.text})
@@ -85,6 +88,21 @@ func TestPreflight(t *testing.T) {
 			t.Errorf("%s = %q: got %v, want %q and nothing else", c.path, c.text, err, c.want)
 		}
 	}
+}
+
+// authorityFrom is an authority made at a moment.
+func authorityFrom(t *testing.T, at time.Time) string {
+	t.Helper()
+	m := &pki.Maker{Algorithm: node.ECDSAP256, CAValidity: time.Hour, Now: at}
+	key, err := m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := m.Authority(pki.Spec{Name: "ca", CommonName: "kubernetes"}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pair.CertPEM())
 }
 
 func TestPreflightReportsTogetherAndWarns(t *testing.T) {
@@ -107,7 +125,7 @@ func TestPreflightAcceptsItsOwnWork(t *testing.T) {
 
 func TestClockIsReadAgain(t *testing.T) {
 	s, _ := machineWith(t, nil)
-	s.Start = time.Unix(0, 0)
+	s.Start, s.now = time.Unix(0, 0), time.Now
 	if err := clockSet(s); err != nil || s.Start.Before(builtAfter) {
 		t.Errorf("after the clock was set: %v, %v", err, s.Start)
 	}

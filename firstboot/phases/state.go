@@ -14,6 +14,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/firstboot/addons"
 	"github.com/imgbuild/imgbuild/firstboot/cluster"
+	"github.com/imgbuild/imgbuild/firstboot/discovery"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
 	"github.com/imgbuild/imgbuild/firstboot/node"
@@ -35,6 +36,8 @@ type State struct {
 	StartUnit func(ctx context.Context, unit string) error
 	// RestartUnit restarts one without waiting for it.
 	RestartUnit func(ctx context.Context, unit string) error
+	// StopUnit stops one and waits until it has.
+	StopUnit func(ctx context.Context, unit string) error
 	// Containerd is the path of containerd's socket.
 	Containerd string
 	// Host finds out about the machine; it may wait for the network.
@@ -42,10 +45,18 @@ type State struct {
 	// Poll is slept between two looks at something that is awaited. Looking more often
 	// takes processor time from what is being waited for.
 	Poll time.Duration
+	// now is the clock.
+	now func() time.Time
 	// conditions are what phase preflight looks at.
 	conditions []condition
 
 	Config *kubeadm.Config
+	// Membership is set by phase discovery on control planes, Found wherever the cluster
+	// was looked for with a token in this run.
+	Membership *Membership
+	Found      *discovery.Cluster
+	// loopbackAddress replaces the loopback address in tests that hold several machines.
+	loopbackAddress string
 	// APIWait is how long this run waited for the API's first answer.
 	APIWait time.Duration
 }
@@ -53,8 +64,8 @@ type State struct {
 // NewState returns the state of a run on this machine.
 func NewState(n *node.Node, log *slog.Logger, mark func(string)) *State {
 	return &State{
-		Root: "/", Node: n, Start: time.Now(), Log: log, Mark: mark, StartUnit: systemctl("start"), RestartUnit: systemctl("restart"),
-		Containerd: "/run/containerd/containerd.sock", Host: FindHost, Poll: 250 * time.Millisecond, conditions: machineConditions,
+		Root: "/", Node: n, Start: time.Now(), Log: log, Mark: mark, StartUnit: systemctl("start"), RestartUnit: systemctl("restart"), StopUnit: stopUnit,
+		Containerd: "/run/containerd/containerd.sock", Host: FindHost, now: time.Now, Poll: 250 * time.Millisecond, conditions: machineConditions,
 	}
 }
 
@@ -87,10 +98,22 @@ func (s *State) authority() (*pki.Pair, error) {
 	return p, nil
 }
 
-// client returns a client of this machine's own API server. It logs in as a member of
+// loopback is the address at which this machine's programs listen for itself.
+func (s *State) loopback() string {
+	if s.loopbackAddress != "" {
+		return s.loopbackAddress
+	}
+	return s.Config.Loopback()
+}
+
+// client returns a client of this machine's own API server, on a worker one of the endpoint
+// with the kubelet's identity. It logs in as a member of
 // system:masters, whom the API server trusts before any RBAC object exists; where that
 // file is absent (a joined control plane) as the cluster's administrator.
 func (s *State) client() (*cluster.Client, error) {
+	if s.Config.Role == node.Worker {
+		return cluster.FromFile(s.path(kubeadm.Dir+"/"+kubeconfig.Kubelet), "")
+	}
 	file := s.path(kubeadm.Dir + "/" + kubeconfig.SuperAdmin)
 	if _, err := os.Stat(file); err != nil {
 		file = s.path(kubeadm.Dir + "/" + kubeconfig.Admin)
@@ -131,4 +154,12 @@ func systemctl(verb string) func(ctx context.Context, unit string) error {
 		}
 		return nil
 	}
+}
+
+func stopUnit(ctx context.Context, unit string) error {
+	cmd := exec.CommandContext(ctx, "systemctl", "stop", unit)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
 }

@@ -48,8 +48,8 @@ type Result struct {
 //
 // An authority on disk is used as it is, and never replaced; a key without a certificate (a
 // first boot cut short between the two writes) gets one. A leaf is kept while it chains to its
-// authority, has its key, covers the wanted names, and is valid now; otherwise it is made
-// again. Keys are written before certificates, so a certificate on disk implies its key. An
+// authority, has its key, covers the wanted names, and is valid now and after the maker's
+// RenewBefore; otherwise it is made again. Keys are written before certificates, so a certificate on disk implies its key. An
 // authority whose key is absent is external: its leaves must be there and fit.
 //
 // Independent keys are made in parallel. All problems are reported together.
@@ -187,7 +187,7 @@ func (e *ensurer) leaf(s Spec, ca *Pair) (Outcome, error) {
 	cert, key, err := e.read(s.Name)
 	if err == nil && cert != nil {
 		o.Action = Replaced
-		err = Fits(s, cert, key, ca.Cert, e.m.Now)
+		err = Fits(s, cert, key, ca.Cert, e.m.Now.Add(e.m.RenewBefore))
 		if err == nil {
 			o.Action, o.NotAfter = Kept, cert.NotAfter
 			return o, nil

@@ -81,6 +81,13 @@ func (e *Env) checkEnv(ctx context.Context, document, conf string) (*check.Env, 
 	if err != nil {
 		return nil, err
 	}
+	membership, err := phases.LoadMembership(e.Root)
+	if err != nil {
+		return nil, err
+	}
+	if membership != nil {
+		membership.Apply(c)
+	}
 	env := &check.Env{Root: e.Root, Config: c}
 	if _, err := os.Stat(filepath.Join(e.Root, kubeadm.Dir, kubeconfig.SuperAdmin)); err == nil {
 		env.First = true

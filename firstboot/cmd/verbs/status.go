@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -17,7 +18,7 @@ import (
 )
 
 var statusVerb = verb{
-	name: "status", args: "[--json]", purpose: "show how first boot stands",
+	name: "status", args: "[--json]", purpose: "show how first boot stands and when certificates expire",
 	flags: func(fs *pflag.FlagSet) { fs.Bool("json", false, "print the status file as it is") },
 	run: func(_ context.Context, e *Env, fs *pflag.FlagSet, args []string) error {
 		if err := noArgs(args); err != nil {
@@ -33,8 +34,8 @@ var statusVerb = verb{
 		}
 		if raw, _ := fs.GetBool("json"); raw {
 			_, err = e.Stdout.Write(data)
-		} else {
-			err = printStatus(e.Stdout, st)
+		} else if err = printStatus(e.Stdout, st); err == nil {
+			err = printExpiries(e.Stdout, e.expiries(), time.Now())
 		}
 		if err == nil && st.State != status.Ready {
 			err = fmt.Errorf("%w: first boot is %s", errNotReady, st.State)

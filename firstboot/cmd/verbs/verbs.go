@@ -25,8 +25,10 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/phase"
+	"github.com/imgbuild/imgbuild/firstboot/phases"
 	"github.com/imgbuild/imgbuild/firstboot/status"
 	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
@@ -50,6 +52,9 @@ type Env struct {
 	Root string
 	// Console is the path of the console device; empty uses none.
 	Console string
+	// Host and StopPods replace what looks at and stops the machine; nil is the real thing.
+	Host     func(context.Context, string, *node.Node) (kubeadm.Host, error)
+	StopPods func(context.Context, *phases.State) error
 }
 
 // OS returns the real environment.
@@ -65,7 +70,7 @@ type verb struct {
 }
 
 func verbs() []verb {
-	return []verb{runVerb, reportVerb, planVerb, statusVerb, checkVerb, cniVerb, nodeVerb, versionVerb}
+	return []verb{runVerb, reportVerb, planVerb, statusVerb, checkVerb, renewVerb, resetVerb, cniVerb, nodeVerb, versionVerb}
 }
 
 // errUsage marks errors of usage, errNotReady a node or check that is not as it should be.

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	kubelet "k8s.io/kubelet/config/v1beta1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/imgbuild/imgbuild/firstboot/addons"
+	"github.com/imgbuild/imgbuild/firstboot/cluster"
+	"github.com/imgbuild/imgbuild/firstboot/discovery"
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
+	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/phase"
+)
+
+// discover finds out whether there is a cluster: a worker waits for one, a control plane
+// decides whether to start it or to join it.
+func discover(ctx context.Context, s *State) error {
+	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.Discovery.D())
+	defer cancel()
+	if s.Config.Role == node.Worker {
+		if s.bootstrapped() == nil {
+			return nil
+		}
+		return s.findPatiently(ctx)
+	}
+	known, err := LoadMembership(s.Root)
+	if err != nil {
+		return phase.Permanent(err)
+	}
+	if s.etcdHasData() {
+		if known == nil { // a single control plane of a release that did not remember
+			known = &Membership{}
+		}
+		return s.adopt(known)
+	}
+	m, err := newMeeting(s.Node, s.self())
+	if err != nil {
+		return err
+	}
+	if m == nil {
+		return s.adopt(&Membership{})
+	}
+	founds, err := s.meet(ctx, m)
+	if err != nil {
+		return err
+	}
+	if !founds {
+		return s.adopt(&Membership{Joined: true})
+	}
+	if len(m.founders) == 1 {
+		return s.adopt(&Membership{})
+	}
+	return s.adopt(&Membership{Members: m.founders})
+}
+
+// servers are the API servers to look for the cluster at: the endpoint first, then each
+// control plane, in case what carries the endpoint is not up yet.
+func (s *State) servers() []string {
+	var out []string
+	if s.Config.EndpointSet {
+		out = append(out, s.Config.EndpointURL())
+	}
+	for _, p := range s.others() {
+		out = append(out, "https://"+net.JoinHostPort(p.Address, strconv.Itoa(int(s.Config.APIPort))))
+	}
+	return out
+}
+
+// find looks once for the cluster with a bootstrap token and keeps what it says.
+func (s *State) find(ctx context.Context) error {
+	found, err := discovery.Find(ctx, discovery.Question{Servers: s.servers(), Tokens: s.Config.Tokens, Pins: s.Node.Join.CACertHashes, Timeout: 5 * time.Second})
+	if err != nil {
+		return err
+	}
+	if skew := time.Since(found.Date); !found.Date.IsZero() && skew.Abs() > maxSkew {
+		return fmt.Errorf("the clock of this machine is %s apart from that of %s; let both reach a time server", skew.Abs().Round(time.Second), found.Server)
+	}
+	s.Found = found
+	return nil
+}
+
+// findPatiently looks for the cluster until ctx ends, with growing pauses.
+func (s *State) findPatiently(ctx context.Context) error {
+	pause := s.Poll
+	for {
+		err := s.find(ctx)
+		if err == nil {
+			err = s.nameFree(ctx)
+		}
+		if err == nil {
+			s.Log.Info("discovery", "server", s.Found.Server, "token", s.Found.Token.ID)
+			return nil
+		}
+		phase.Report(ctx, err)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("no cluster to join: %w", err)
+		case <-time.After(pause):
+			pause = min(2*pause, 5*time.Second)
+		}
+	}
+}
+
+// visitor is a client with the rights of the bootstrap token.
+func (s *State) visitor() (*cluster.Client, error) {
+	if s.Found == nil {
+		return nil, errors.New("the cluster was not looked for in this run")
+	}
+	t := s.Found.Token
+	return cluster.New(&rest.Config{Host: s.Found.Server, BearerToken: t.ID + "." + t.Secret.Reveal(),
+		TLSClientConfig: rest.TLSClientConfig{CAData: s.Found.CAPEM}, Timeout: 30 * time.Second})
+}
+
+// nameFree refuses the name of a node that is Ready and another machine. A machine that
+// comes back with an empty disk finds its own node, which turns NotReady before long.
+func (s *State) nameFree(ctx context.Context) error {
+	c, err := s.visitor()
+	if err != nil {
+		return err
+	}
+	n, err := c.Node(ctx, s.Config.NodeName)
+	if cluster.NotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading node %s: %w", s.Config.NodeName, err)
+	}
+	if cluster.Ready(n) == nil && !strings.EqualFold(n.Status.NodeInfo.SystemUUID, s.productUUID()) {
+		return fmt.Errorf("node %s is Ready and another machine (product UUID %s, this one has %q); give this machine another name", n.Name, n.Status.NodeInfo.SystemUUID, s.productUUID())
+	}
+	return nil
+}
+
+func (s *State) productUUID() string {
+	text, err := os.ReadFile(s.path("/sys/class/dmi/id/product_uuid"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// clusterKubelet reads the kubelet configuration that the nodes of the cluster share.
+func clusterKubelet(ctx context.Context, c *cluster.Client) (*kubelet.KubeletConfiguration, error) {
+	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "kubelet-config"}}
+	if err := c.Retry(ctx, func(ctx context.Context) error { return c.Get(ctx, cm) }); err != nil {
+		return nil, err
+	}
+	k := &kubelet.KubeletConfiguration{}
+	if err := yaml.Unmarshal([]byte(cm.Data["kubelet"]), k); err != nil || k.Kind != "KubeletConfiguration" {
+		return nil, errors.New("ConfigMap kube-system/kubelet-config holds no kubelet configuration")
+	}
+	return k, nil
+}
+
+// downloadCerts fetches the authorities that the other control planes share. Files that are
+// there already, from an earlier attempt or delivered, have to be the same.
+func downloadCerts(ctx context.Context, s *State) error {
+	if !s.joined() || s.Node.PKI.Mode != node.PKIGenerate {
+		return nil
+	}
+	if s.Found == nil {
+		if s.sharedFilesThere() {
+			return nil
+		}
+		if err := s.findPatiently(ctx); err != nil {
+			return err
+		}
+	}
+	c, err := s.visitor()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.KubernetesAPICall.D())
+	defer cancel()
+	var files []kubeadm.File
+	err = c.Retry(ctx, func(ctx context.Context) error {
+		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "kubeadm-certs"}}
+		err := c.Get(ctx, secret)
+		if cluster.NotFound(err) {
+			err = errors.New("the cluster holds no secret kubeadm-certs; it lasts two hours; a control plane uploads it again with firstboot renew or kubeadm init phase upload-certs")
+		}
+		if err == nil {
+			files, err = openShared(secret.Data, s.Node.PKI.CertificateKey)
+		}
+		if err != nil {
+			phase.Report(ctx, err)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = kubeadm.WriteFiles(s.Root, files...)
+	return err
+}
+
+func (s *State) sharedFilesThere() bool {
+	return !slices.ContainsFunc(addons.SharedFiles, func(f string) bool {
+		_, err := os.Stat(s.path(kubeadm.PKIDir + "/" + f))
+		return err != nil
+	})
+}
+
+// openShared decrypts the shared files. Keys come before certificates, as a certificate on
+// disk implies its key.
+func openShared(sealed map[string][]byte, key node.Secret) ([]kubeadm.File, error) {
+	var files []kubeadm.File
+	for _, name := range addons.SharedFiles {
+		plain, err := addons.Open(sealed, name, key)
+		if err != nil {
+			return nil, err
+		}
+		f := kubeadm.File{Path: kubeadm.PKIDir + "/" + name, Mode: 0o644, Data: plain}
+		if strings.HasSuffix(name, ".key") {
+			f.Mode = 0o600
+		}
+		files = append(files, f)
+	}
+	slices.SortStableFunc(files, func(a, b kubeadm.File) int { return int(a.Mode) - int(b.Mode) })
+	return files, nil
+}
+
+// remote returns a client of the first other API server that answers, as an administrator.
+func (s *State) remote(ctx context.Context) (*cluster.Client, error) {
+	var errs []error
+	for _, server := range s.servers() {
+		c, err := cluster.FromFile(s.path(kubeadm.Dir+"/"+kubeconfig.Admin), server)
+		if err != nil {
+			return nil, err
+		}
+		call, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err = c.Get(call, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "kubelet-config"}})
+		cancel()
+		if err == nil {
+			return c, nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", server, err))
+	}
+	return nil, errors.Join(errs...)
+}
+
+func netips(a netip.Addr) []netip.Addr {
+	if !a.IsValid() {
+		return nil
+	}
+	return []netip.Addr{a}
+}

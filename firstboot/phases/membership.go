@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package phases
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/node"
+)
+
+// MembershipFile remembers how this machine's etcd came to its cluster. It counts only as
+// long as etcd has data: without data the machine asks around again.
+const MembershipFile = "/var/lib/imgbuild/firstboot/membership.json"
+
+// Membership is how this machine's etcd comes to its cluster.
+type Membership struct {
+	// Joined says that the cluster was there before; otherwise this machine is one of
+	// those that start it.
+	Joined bool `json:"joined"`
+	// ID is the etcd member's once a place was made for it in a running cluster.
+	ID uint64 `json:"id,omitempty"`
+	// Members is etcd's initial cluster; empty is this machine alone.
+	Members []node.Peer `json:"members,omitempty"`
+}
+
+// LoadMembership reads the file below root; nil without an error means that there is none.
+func LoadMembership(root string) (*Membership, error) {
+	s := State{Root: root}
+	text, err := os.ReadFile(s.path(MembershipFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := &Membership{}
+	if err := json.Unmarshal(text, m); err != nil {
+		return nil, fmt.Errorf("%s: %w; firstboot reset begins again", MembershipFile, err)
+	}
+	return m, nil
+}
+
+// Apply tells the generators.
+func (m *Membership) Apply(c *kubeadm.Config) {
+	c.EtcdMembers, c.EtcdExisting = m.Members, m.Joined
+}
+
+// adopt makes m what this run goes by and remembers it.
+func (s *State) adopt(m *Membership) error {
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	if _, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: MembershipFile, Mode: 0o644, Data: append(data, '\n')}); err != nil {
+		return err
+	}
+	s.Membership = m
+	m.Apply(s.Config)
+	return nil
+}
+
+// joined says that the machine came to a cluster that was there before.
+func (s *State) joined() bool { return s.Membership != nil && s.Membership.Joined }
+
+// shared says that other control planes write the cluster's objects, too.
+func (s *State) shared() bool {
+	return s.joined() || s.Membership != nil && len(s.Membership.Members) > 1
+}
+
+// etcdHasData says whether an etcd member ever ran on this disk.
+func (s *State) etcdHasData() bool {
+	_, err := os.Stat(s.path(kubeadm.EtcdDataDir + "/member"))
+	return err == nil
+}
+
+func (s *State) self() node.Peer {
+	return node.Peer{Name: s.Config.NodeName, Address: s.Config.Address.String()}
+}
+
+// others are the control planes of the document without this machine.
+func (s *State) others() []node.Peer {
+	return slices.DeleteFunc(slices.Clone(s.Node.Cluster.ControlPlanes), func(p node.Peer) bool { return p.Name == s.Config.NodeName })
+}
