@@ -4,7 +4,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/binary"
 	"io"
 	"net"
 	"net/http"
@@ -106,11 +105,7 @@ func (m *guest) take(t *testing.T, a netip.Addr) {
 // announce sends what keepalived sends when it takes an address: an ARP request about itself.
 func (m *guest) announce(t *testing.T, a netip.Addr) {
 	t.Helper()
-	f := append(append(ethernet.Frame{}, ethernet.Broadcast[:]...), m.mac[:]...)
-	f = binary.BigEndian.AppendUint16(f, ethernet.TypeARP)
-	f = append(append(f, 0, 1, 8, 0, 6, 4, 0, 1), m.mac[:]...)
-	f = append(append(f, a.AsSlice()...), make([]byte, 6)...)
-	if _, err := m.conn.Write(ethernet.AppendFrame(nil, append(f, a.AsSlice()...))); err != nil {
+	if _, err := m.conn.Write(ethernet.AppendFrame(nil, ethernet.Question(m.mac, a, a))); err != nil {
 		t.Fatal(err)
 	}
 }
