@@ -24,7 +24,7 @@ var layers = [][]string{
 	{"builder/cli", "firstboot/cmd/verbs"},
 	{"builder/build"},
 	{"builder/plan", "builder/lock/resolve", "builder/initrd", "builder/inspect", "builder/vm"},
-	{"builder/rootfs", "builder/disk", "builder/timeline", "builder/cluster"},
+	{"builder/rootfs", "builder/disk", "builder/timeline", "builder/cluster", "builder/vm/ethernet"},
 	{"builder/seal", "builder/uki"},
 	{"builder/source/deb", "builder/source/gomod", "builder/source/release", "builder/source/file"},
 	{"builder/source/fetch", "builder/lock"},
