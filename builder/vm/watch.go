@@ -7,7 +7,9 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	core "k8s.io/api/core/v1"
@@ -20,18 +22,18 @@ const pollInterval = 200 * time.Millisecond
 type watcher struct {
 	url    string
 	client *http.Client
+	stream *http.Client // without a limit on the time of an answer
 	// since is when the machine was started or reset. A node's Ready condition with an older
 	// heartbeat speaks of an earlier boot.
 	since time.Time
 }
 
 func newWatcher(address string, config *tls.Config, since time.Time) *watcher {
-	return &watcher{url: "https://" + address, since: since, client: &http.Client{
-		Timeout: 5 * time.Second,
-		// A connection that the port forwarding accepted before anything listened is not
-		// worth keeping.
-		Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true},
-	}}
+	// A connection that the port forwarding accepted before anything listened is not worth
+	// keeping.
+	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}
+	return &watcher{url: "https://" + address, since: since,
+		client: &http.Client{Timeout: 5 * time.Second, Transport: transport}, stream: &http.Client{Transport: transport}}
 }
 
 // get decodes an answer of 200 into out, when out is not nil.
@@ -58,19 +60,21 @@ func (w *watcher) get(ctx context.Context, path string, out any) error {
 // watch reports the API's first answer and the first time every node is Ready, then returns.
 // It returns ctx's error when that ends first.
 func (w *watcher) watch(ctx context.Context, answered, ready func()) error {
-	ask := func() error { return w.get(ctx, "/version", nil) }
-	for range 2 {
-		for ask() != nil {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(pollInterval):
-			}
+	for w.get(ctx, "/version", nil) != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pollInterval):
 		}
-		if answered != nil {
-			answered()
-			answered = nil
-			ask = func() error { return w.nodesReady(ctx) }
+	}
+	if answered != nil {
+		answered()
+	}
+	for w.awaitNodes(ctx) != nil || w.nodesReady(ctx) != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pollInterval):
 		}
 	}
 	ready()
@@ -92,6 +96,46 @@ func (w *watcher) nodesReady(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// awaitNodes watches until every node that it was told of is Ready: asking again and again
+// would take the time of a machine that has none to spare. There may be more nodes, for a
+// watch begins with what exists one by one, in no order.
+func (w *watcher) awaitNodes(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/api/v1/nodes?watch=true", nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := w.stream.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("watching nodes: %s", resp.Status)
+	}
+	nodes := map[string]bool{}
+	for events := json.NewDecoder(resp.Body); ; {
+		var e struct {
+			Type   string    `json:"type"`
+			Object core.Node `json:"object"`
+		}
+		if err := events.Decode(&e); err != nil {
+			return err
+		}
+		switch e.Type {
+		case "ADDED", "MODIFIED":
+			nodes[e.Object.Name] = nodeReady(e.Object, w.since)
+		case "DELETED":
+			delete(nodes, e.Object.Name)
+		default:
+			return fmt.Errorf("watching nodes: event %s", e.Type)
+		}
+		if len(nodes) > 0 && !slices.Contains(slices.Collect(maps.Values(nodes)), false) {
+			return nil
+		}
+	}
 }
 
 func nodeReady(n core.Node, since time.Time) bool {
