@@ -234,6 +234,10 @@ func twin(name string, nodes []corev1.Node) error {
 	return nil
 }
 
+// healthPause is slept between two looks at a component's health: each costs a handshake
+// and the API server's a read from etcd, and they compete with what they wait for.
+const healthPause = time.Second
+
 // waitControlPlane waits until the components report themselves healthy on the
 // endpoints that their manifests probe.
 func waitControlPlane(ctx context.Context, s *State) error {
@@ -245,6 +249,14 @@ func waitControlPlane(ctx context.Context, s *State) error {
 		{kubeadm.ControllerManager, "https://" + net.JoinHostPort(local, strconv.Itoa(kubeadm.ControllerManagerPort)) + "/healthz"},
 		{kubeadm.Scheduler, "https://" + net.JoinHostPort(local, strconv.Itoa(kubeadm.SchedulerPort)) + "/livez"},
 	}
+	c, err := s.client()
+	if err != nil {
+		return err
+	}
+	release, err := holdControllers(ctx, s, c)
+	if err != nil {
+		return err
+	}
 	client := probeClient(10 * time.Second)
 	defer client.CloseIdleConnections()
 	errs := make([]error, len(endpoints))
@@ -255,12 +267,19 @@ func waitControlPlane(ctx context.Context, s *State) error {
 				err := health(ctx, client, e.url)
 				if err == nil {
 					s.Mark(e.name + "-healthy")
-					return
+					break
 				}
-				if s.sleep(ctx) != nil {
+				select {
+				case <-time.After(healthPause):
+				case <-ctx.Done():
 					errs[i] = fmt.Errorf("%s is not healthy: %w", e.name, err)
-					return
 				}
+				if errs[i] != nil {
+					break
+				}
+			}
+			if e.name == kubeadm.APIServer {
+				errs[i] = errors.Join(errs[i], release(context.WithoutCancel(ctx)))
 			}
 		})
 	}

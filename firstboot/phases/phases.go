@@ -13,7 +13,8 @@ import (
 )
 
 // Names of the phases. They are kubeadm's where kubeadm has the phase; identity, base-image,
-// etcd-quorum, api, kubelet-connect, cni, node-ready and hand-over are ours.
+// etcd-quorum, api, scheduler, kubelet-connect, cni, pod-network, node-ready and hand-over are
+// ours.
 const (
 	Preflight        = "preflight"
 	Identity         = "identity"
@@ -29,6 +30,7 @@ const (
 	KubeletStart     = "kubelet-start"
 	KubeletBootstrap = "kubelet-wait-bootstrap"
 	API              = "api"
+	Scheduler        = "scheduler"
 	WaitControlPlane = "wait-control-plane"
 	UploadConfig     = "upload-config"
 	UploadCerts      = "upload-certs"
@@ -38,6 +40,7 @@ const (
 	KubeletConnect   = "kubelet-connect"
 	Addons           = "addons"
 	CNI              = "cni"
+	PodNetwork       = "pod-network"
 	NodeReady        = "node-ready"
 	HandOver         = "hand-over"
 )
@@ -84,7 +87,9 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 		phase.Phase[*State]{Name: API, Purpose: "the API answers and knows its administrators", Needs: []string{EtcdQuorum, ControlPlane}, Roles: cp,
 			Run: awaitAPI, Timeout: api, OnChange: phase.Redo},
 		balancerPhase(), balancerCAPhase(Certs, KubeletStart), vipPhase(), vipPodPhase(),
-		phase.Phase[*State]{Name: WaitControlPlane, Purpose: "every control-plane component is healthy", Needs: []string{API, VIP}, Roles: cp,
+		phase.Phase[*State]{Name: Scheduler, Purpose: "the scheduler's static pod is in place", Needs: []string{API}, Roles: cp,
+			Check: schedulerPlaced, Run: placeScheduler, Timeout: time.Minute, OnChange: phase.Refuse},
+		phase.Phase[*State]{Name: WaitControlPlane, Purpose: "every control-plane component is healthy", Needs: []string{Scheduler, VIP}, Roles: cp,
 			Run: waitControlPlane, Timeout: t.ControlPlaneComponentHealthCheck.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: UploadConfig, Purpose: "the cluster's configuration is in the cluster", Needs: []string{API}, Roles: cp,
 			Check: objectsThere(uploadObjects...), Run: writeObjects(uploadObjects...), Timeout: api, OnChange: phase.Refuse},
@@ -102,12 +107,14 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 			Run: connectKubelet, Timeout: time.Minute, Attempts: 3, Pause: time.Second, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: KubeletBootstrap, Purpose: "the kubelet has a certificate of its own", Needs: []string{KubeletStart}, Roles: worker,
 			Run: waitBootstrap, Timeout: t.TLSBootstrap.D() + slack, OnChange: phase.Redo},
-		phase.Phase[*State]{Name: CNI, Purpose: "containers can be attached to the pod network", Needs: []string{Addons, KubeletBootstrap},
+		phase.Phase[*State]{Name: CNI, Purpose: "the container runtime knows how pods are attached", Needs: []string{Identity},
+			Run: configureCNI, Timeout: time.Minute, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: PodNetwork, Purpose: "the node has a subnet for its pods", Needs: []string{Addons, KubeletBootstrap},
 			Run: awaitSubnet, Timeout: t.NodeReady.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: NodeReady, Purpose: "the node is Ready", Needs: []string{MarkControlPlane, Addons, CNI, KubeletBootstrap},
 			Run: awaitReady, Timeout: t.NodeReady.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: HandOver, Purpose: "the kubelet owns the node from now on",
-			Needs: []string{NodeReady, WaitControlPlane, BootstrapToken, KubeletConnect, BalancerCA, VIPPod},
+			Needs: []string{NodeReady, PodNetwork, WaitControlPlane, BootstrapToken, KubeletConnect, BalancerCA, VIPPod},
 			Run:   handOver, Timeout: time.Minute, OnChange: phase.Redo},
 	)
 }

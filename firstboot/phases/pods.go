@@ -28,8 +28,7 @@ func podFiles(s *State, want func(component string) bool) ([]kubeadm.File, error
 	return files, nil
 }
 
-func isEtcd(component string) bool  { return component == kubeadm.Etcd }
-func notEtcd(component string) bool { return component != kubeadm.Etcd }
+func isEtcd(component string) bool { return component == kubeadm.Etcd }
 
 // place writes manifests. The kubelet sees each one entire: it ignores the names that
 // files have while they are written.
@@ -63,5 +62,5 @@ func (s *State) asWanted(files []kubeadm.File) error {
 	return nil
 }
 
-func placeControlPlane(_ context.Context, s *State) error  { return place(s, notEtcd) }
-func controlPlanePlaced(_ context.Context, s *State) error { return placed(s, notEtcd) }
+func placeControlPlane(_ context.Context, s *State) error  { return place(s, beforeAPI) }
+func controlPlanePlaced(_ context.Context, s *State) error { return placed(s, beforeAPI) }

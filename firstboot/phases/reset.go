@@ -111,7 +111,7 @@ func Forget(s *State) error {
 			errs = append(errs, os.Remove(f))
 		}
 	}
-	for _, path := range []string{kubeadm.ManifestsDir, kubeadm.BootstrapConf, kubeadm.EtcdDataDir, kubeadm.KubeletDir, cni.ConfigFile, filepath.Dir(cni.SubnetFile), "/var/lib/cni", MembershipFile} {
+	for _, path := range []string{kubeadm.ManifestsDir, kubeadm.BootstrapConf, kubeadm.EtcdDataDir, kubeadm.KubeletDir, cni.ConfigFile, cni.NetworkFile, filepath.Dir(cni.SubnetFile), "/var/lib/cni", MembershipFile} {
 		errs = append(errs, s.clear(path))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -2,7 +2,7 @@
 
 // Command cni is every CNI plugin in one file, chosen by the name it is called by. The
 // plugins are programs upstream; the component's transforms turn each into a package with
-// an exported Main before this program is built.
+// an exported Main before this program is built. Package podnet is our own.
 package main
 
 import (
@@ -28,6 +28,8 @@ import (
 	"github.com/containernetworking/plugins/plugins/meta/sbr"
 	"github.com/containernetworking/plugins/plugins/meta/tuning"
 	"github.com/containernetworking/plugins/plugins/meta/vrf"
+
+	"github.com/imgbuild/imgbuild/assets/components/cni/podnet"
 )
 
 var plugins = map[string]func(){
@@ -41,6 +43,7 @@ var plugins = map[string]func(){
 	"ipvlan":      ipvlan.Main,
 	"loopback":    loopback.Main,
 	"macvlan":     macvlan.Main,
+	"podnet":      podnet.Main,
 	"portmap":     portmap.Main,
 	"ptp":         ptp.Main,
 	"sbr":         sbr.Main,

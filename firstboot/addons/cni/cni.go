@@ -17,8 +17,11 @@ import (
 const (
 	// SubnetFile is what flannel writes and rewrites, in shell variable syntax.
 	SubnetFile = "/run/flannel/subnet.env"
-	// ConfigFile is where the container runtime looks; the first name in order wins.
+	// ConfigFile is where the container runtime looks; the first name in order wins. It says
+	// the same on every node and at every time, so the runtime can load it at once.
 	ConfigFile = "/etc/cni/net.d/10-imgbuild.conflist"
+	// NetworkFile is what ConfigFile refers to: how this node attaches pods, since this boot.
+	NetworkFile = "/run/imgbuild/pod-network.json"
 	// Bridge is the interface that the node's pods are attached to.
 	Bridge = "cni0"
 )
@@ -137,9 +140,26 @@ type portmap struct {
 	Backend string `json:"backend,omitempty"`
 }
 
-// Render returns the configuration list. With nftables, host ports use that back end. The
-// pods get a route to each cluster network through the bridge besides their default route.
-func Render(s Subnet, nftables bool) ([]byte, error) {
+// podnet is our plugin: it waits for a file and does as it says.
+type podnet struct {
+	Type   string `json:"type"`
+	Config string `json:"config"`
+}
+
+// Config returns the configuration list. A pod that is started before NetworkFile exists
+// waits for it. With nftables, host ports use that back end.
+func Config(nftables bool) ([]byte, error) {
+	ports := portmap{Type: "portmap", Capabilities: map[string]bool{"portMappings": true}}
+	if nftables {
+		ports.Backend = "nftables"
+	}
+	return encode(list{CNIVersion: "1.0.0", Name: "imgbuild", Plugins: []any{podnet{Type: "podnet", Config: NetworkFile}, ports}})
+}
+
+// Render returns the content of NetworkFile: the configuration of plugin bridge for this
+// node. The pods get a route to each cluster network through the bridge besides their
+// default route.
+func Render(s Subnet) ([]byte, error) {
 	if len(s.Subnets) == 0 || s.MTU == 0 {
 		return nil, errors.New("cni: a subnet and an MTU are needed to render a configuration")
 	}
@@ -151,14 +171,11 @@ func Render(s Subnet, nftables bool) ([]byte, error) {
 	for _, p := range s.Networks {
 		ipam.Routes = append(ipam.Routes, route{Dst: p.Masked().String()})
 	}
-	ports := portmap{Type: "portmap", Capabilities: map[string]bool{"portMappings": true}}
-	if nftables {
-		ports.Backend = "nftables"
-	}
-	out, err := json.MarshalIndent(list{CNIVersion: "1.0.0", Name: "imgbuild", Plugins: []any{
-		bridge{Type: "bridge", Bridge: Bridge, MTU: s.MTU, IsGateway: true, IsDefaultGateway: true, HairpinMode: true, IPMasq: !s.Masquerade, IPAM: ipam},
-		ports,
-	}}, "", "  ")
+	return encode(bridge{Type: "bridge", Bridge: Bridge, MTU: s.MTU, IsGateway: true, IsDefaultGateway: true, HairpinMode: true, IPMasq: !s.Masquerade, IPAM: ipam})
+}
+
+func encode(v any) ([]byte, error) {
+	out, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("cni: %w", err)
 	}

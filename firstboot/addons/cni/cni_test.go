@@ -14,14 +14,24 @@ const sample = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\nFLA
 
 func TestRender(t *testing.T) {
 	for name, text := range map[string]string{
-		"ipv4.conflist": sample,
-		"dual.conflist": sample + "FLANNEL_IPV6_NETWORK=fd00:10::/56\nFLANNEL_IPV6_SUBNET=fd00:10:0:1::1/64\n",
+		"ipv4.json": sample,
+		"dual.json": sample + "FLANNEL_IPV6_NETWORK=fd00:10::/56\nFLANNEL_IPV6_SUBNET=fd00:10:0:1::1/64\n",
 	} {
 		s, err := Parse([]byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := Render(s, true)
+		out, err := Render(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kubeadmtest.Golden(t, name, out)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	for name, nftables := range map[string]bool{"nftables.conflist": true, "iptables.conflist": false} {
+		out, err := Config(nftables)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,20 +57,20 @@ func TestHalfWrittenFile(t *testing.T) {
 			t.Errorf("accepted %q", text)
 		}
 	}
-	if _, err := Render(Subnet{}, false); err == nil {
+	if _, err := Render(Subnet{}); err == nil {
 		t.Error("rendered nothing at all")
 	}
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add([]byte(sample), true)
-	f.Add([]byte("FLANNEL_SUBNET=::1/0\nFLANNEL_MTU=9000"), false)
-	f.Fuzz(func(t *testing.T, b []byte, nft bool) {
+	f.Add([]byte(sample))
+	f.Add([]byte("FLANNEL_SUBNET=::1/0\nFLANNEL_MTU=9000"))
+	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := Parse(b)
 		if err != nil {
 			return
 		}
-		out, err := Render(s, nft)
+		out, err := Render(s)
 		if err != nil {
 			t.Fatalf("parsed %+v but cannot render it: %v", s, err)
 		}

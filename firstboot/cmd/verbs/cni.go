@@ -28,7 +28,7 @@ var cniVerb = verb{
 		if n.Network.Provider != node.NetworkFlannel {
 			return nil
 		}
-		changed, err := phases.WriteCNI(e.Root, n)
+		changed, err := phases.WriteCNI(e.Root)
 		if err == nil && changed {
 			fmt.Fprintln(e.Stdout, "the CNI configuration was written")
 		}

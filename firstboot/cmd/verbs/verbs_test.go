@@ -124,7 +124,7 @@ func TestCNI(t *testing.T) {
 			t.Fatalf("%d %s", got, errs)
 		}
 	}
-	if text := read(t, filepath.Join(e.Root, cni.ConfigFile)); !json.Valid([]byte(text)) || !strings.Contains(text, "10.244.3.0/24") {
+	if text := read(t, filepath.Join(e.Root, cni.NetworkFile)); !json.Valid([]byte(text)) || !strings.Contains(text, "10.244.3.0/24") {
 		t.Error(text)
 	}
 	if strings.Count(out.String(), "was written") != 1 {
