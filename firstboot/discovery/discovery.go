@@ -20,6 +20,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -137,6 +138,10 @@ func (q Question) get(ctx context.Context, server string, cfg *tls.Config) (map[
 	}
 	resp, err := client.Do(req)
 	if err != nil {
+		var call *url.Error // its own text repeats the address
+		if errors.As(err, &call) {
+			err = call.Err
+		}
 		var op *net.OpError
 		if errors.As(err, &op) {
 			err = op.Err

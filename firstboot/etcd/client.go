@@ -84,7 +84,7 @@ func (c *Client) retry(ctx context.Context, what string, do func(context.Context
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+			return errors.Join(err, context.Cause(ctx))
 		case <-time.After(pause):
 			pause = min(2*pause, c.MaxPause)
 		}

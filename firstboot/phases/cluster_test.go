@@ -170,7 +170,7 @@ func (m *machine) bootstrap() {
 		m.t.Error(err)
 		return
 	}
-	name, uid, err := csr.RequestCertificate(client, request, "", certificatesv1.KubeAPIServerClientKubeletSignerName, nil,
+	name, uid, err := csr.RequestCertificateWithContext(m.ctx, client, request, "", certificatesv1.KubeAPIServerClientKubeletSignerName, nil,
 		[]certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth}, key)
 	if err != nil {
 		m.t.Error(err)
@@ -331,11 +331,13 @@ func TestControlPlanesInParallel(t *testing.T) {
 }
 
 // TestAuthoritiesStayAtHome: with pki.mode generate one control plane makes the authorities
-// and the others fetch them encrypted, although all are switched on together.
+// and the others fetch them encrypted, although all are switched on together. When the one
+// that made them loses its disk it joins the others, and makes no second cluster.
 func TestAuthoritiesStayAtHome(t *testing.T) {
-	f := newFleet(t, documentOf(node.ControlPlane, node.PKIGenerate, "cp-1", "cp-2"))
+	names := []string{"cp-1", "cp-2", "cp-3"}
+	f := newFleet(t, documentOf(node.ControlPlane, node.PKIGenerate, names...))
 	var wg sync.WaitGroup
-	for i, name := range []string{"cp-1", "cp-2"} {
+	for i, name := range names {
 		m := f.on(name, byte(i+1))
 		wg.Go(func() { m.boot(t.Context()) })
 	}
@@ -345,9 +347,27 @@ func TestAuthoritiesStayAtHome(t *testing.T) {
 	}
 	f.asKubeadmWould(t, f.machines["cp-1"], true)
 	f.asKubeadmWould(t, f.machines["cp-2"], false)
-	f.etcdMembers(t, "cp-1", "cp-2")
-	f.objectsAreThere(t, f.machines["cp-2"], "cp-1", "cp-2")
+	f.etcdMembers(t, names...)
+	f.objectsAreThere(t, f.machines["cp-2"], names...)
 	runReferee(t, f.machines["cp-2"])
+
+	first := f.machines["cp-1"]
+	ca, err := os.ReadFile(first.state.path(kubeadm.PKIDir + "/ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.off()
+	first.wipe()
+	first = f.on("cp-1", 1)
+	first.boot(t.Context())
+	if t.Failed() {
+		return
+	}
+	if again, err := os.ReadFile(first.state.path(kubeadm.PKIDir + "/ca.crt")); err != nil || !bytes.Equal(again, ca) {
+		t.Errorf("the initiator has another authority than before: %v", err)
+	}
+	f.asKubeadmWould(t, first, false)
+	f.etcdMembers(t, names...)
 }
 
 // asKubeadmWould runs the product's checks on a machine.

@@ -28,6 +28,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api/v1"
 	"sigs.k8s.io/yaml"
 
@@ -188,6 +190,7 @@ func (m *machine) register() {
 	if err := c.Apply(m.ctx, n, true); err != nil && m.ctx.Err() == nil {
 		m.t.Error(err)
 	}
+	m.wg.Go(func() { m.heartbeat(moved) })
 	dir := filepath.Join(m.root, "/run/flannel")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		m.t.Error(err)
@@ -198,6 +201,34 @@ func (m *machine) register() {
 	subnet := "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.0.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
 	if err := os.WriteFile(filepath.Join(dir, "subnet.env"), []byte(subnet), 0o644); err != nil {
 		m.t.Error(err)
+	}
+}
+
+// heartbeat reports the node Ready again and again, as its controller expects.
+func (m *machine) heartbeat(conf string) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", conf)
+	if err != nil {
+		m.t.Error(err)
+		return
+	}
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		m.t.Error(err)
+		return
+	}
+	for m.ctx.Err() == nil {
+		patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []corev1.NodeCondition{
+			{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: metav1.Now()}}}})
+		if err != nil {
+			m.t.Error(err)
+			return
+		}
+		// A server that is not there at this moment will be for the next beat.
+		_, _ = client.CoreV1().Nodes().PatchStatus(m.ctx, m.node, patch)
+		select {
+		case <-m.ctx.Done():
+		case <-time.After(5 * time.Second):
+		}
 	}
 }
 

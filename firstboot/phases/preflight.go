@@ -47,6 +47,7 @@ type condition struct {
 }
 
 var machineConditions = []condition{
+	{name: "host", check: recognised}, // before what looks at the machine's name
 	{name: "role", check: roleAllowed},
 	{name: "clock", check: clockSet},
 	{name: "swap", check: swapOff},

@@ -48,6 +48,9 @@ func Renew(ctx context.Context, s *State, before time.Duration) (*Renewal, error
 	if s.Config.Role != node.ControlPlane {
 		return r, nil // the kubelet renews its own certificate
 	}
+	if _, err := os.Stat(s.path(kubeadm.PKIDir + "/apiserver.crt")); err != nil {
+		return r, fmt.Errorf("first boot has not made certificates on this machine yet: %w", err)
+	}
 	known, err := LoadMembership(s.Root)
 	if err != nil {
 		return r, err
@@ -61,7 +64,11 @@ func Renew(ctx context.Context, s *State, before time.Duration) (*Renewal, error
 }
 
 func (s *State) renewLeaves(ctx context.Context, m *pki.Maker, r *Renewal) error {
-	done, err := pki.Ensure(ctx, s.Root, s.Config, m)
+	c := *s.Config
+	if c.PKIMode == node.PKIGenerate {
+		c.PKIMode = node.PKIShared // authorities are first boot's to make
+	}
+	done, err := pki.Ensure(ctx, s.Root, &c, m)
 	if err != nil {
 		return fmt.Errorf("renewing certificates: %w", err)
 	}
@@ -194,5 +201,8 @@ func tokenDue(ctx context.Context, c *cluster.Client, id string, limit time.Time
 func ResolveConfig(ctx context.Context, s *State) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	if err := Recognise(s.Root, s.Node); err != nil {
+		return err
+	}
 	return identity(ctx, s)
 }

@@ -5,8 +5,10 @@ package pki
 import (
 	"context"
 	"crypto"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io/fs"
 	"os"
@@ -261,6 +263,21 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(text)
+	r, err := GenerateKey(node.RSA2048, rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	if text, err = KeyPEM(r); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	for _, key := range []any{k, r} {
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	}
 	f.Add([]byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if key, err := ParseKey(b); err == nil {

@@ -70,6 +70,9 @@ func (e *Env) checkEnv(ctx context.Context, document, conf string) (*check.Env, 
 	if err != nil {
 		return nil, err
 	}
+	if err := phases.Recognise(e.Root, n); err != nil {
+		return nil, err
+	}
 	hostCtx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	h, err := phases.FindHost(hostCtx, e.Root, n)

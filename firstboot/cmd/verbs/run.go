@@ -61,6 +61,8 @@ func (e *Env) run(ctx context.Context, document string, adjust func(*phases.Stat
 			return err
 		}
 	}
+	// Phase preflight says so if the machine stays unknown.
+	_ = phases.Recognise(e.Root, n)
 	name := n.Node.Name
 	if name == "" {
 		name = hostname()

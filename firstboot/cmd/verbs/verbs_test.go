@@ -8,15 +8,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/imgbuild/imgbuild/firstboot/addons/cni"
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/phase"
 	"github.com/imgbuild/imgbuild/firstboot/phases"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
 	"github.com/imgbuild/imgbuild/firstboot/status"
 	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
@@ -206,5 +210,65 @@ func TestReportBeforeFirstBootIsComplete(t *testing.T) {
 	e, _, errs := env(t, document)
 	if got := Main(t.Context(), e, []string{"report"}); got != ExitFailed || !strings.Contains(errs.String(), "not complete") {
 		t.Errorf("%d %s", got, errs)
+	}
+}
+
+func makeCertificates(t *testing.T, e *Env) {
+	t.Helper()
+	s, err := e.state(t.Context(), filepath.Join(e.Root, node.Path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &pki.Maker{Algorithm: s.Config.Algorithm, CAValidity: s.Config.CAValidity, Validity: s.Config.Validity, Now: time.Now()}
+	if _, err := pki.Ensure(t.Context(), e.Root, s.Config, m); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLifeAfterFirstBoot makes a control plane's certificates and shows, renews and removes them.
+func TestLifeAfterFirstBoot(t *testing.T) {
+	e, out, errs := env(t, document)
+	e.Host = func(context.Context, string, *node.Node) (kubeadm.Host, error) {
+		return kubeadm.Host{Hostname: "cp-1", Address: netip.MustParseAddr("192.0.2.11"), KubernetesVersion: "v1.36.3"}, nil
+	}
+	stopped := false
+	e.StopPods = func(context.Context, *phases.State) error { stopped = true; return nil }
+	if err := os.Mkdir(filepath.Join(e.Root, "proc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := Main(t.Context(), e, []string{"renew"}); got != ExitFailed || !strings.Contains(errs.String(), "first boot has not made certificates") {
+		t.Fatalf("renewing nothing: %d %s %s", got, out, errs)
+	}
+	makeCertificates(t, e)
+	if got := Main(t.Context(), e, []string{"renew"}); got != ExitOK || !strings.Contains(out.String(), "kubeconfigs renewed: admin.conf, controller-manager.conf, ") {
+		t.Fatalf("%d %s %s", got, out, errs)
+	}
+	out.Reset()
+	if got := Main(t.Context(), e, []string{"renew"}); got != ExitOK || out.String() != "no certificate is due\n" {
+		t.Errorf("%d %s %s", got, out, errs)
+	}
+	st, err := json.Marshal(status.Status{Node: "cp-1", State: status.Ready})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(e.Root, status.Path), string(st))
+	out.Reset()
+	if got := Main(t.Context(), e, []string{"status"}); got != ExitOK {
+		t.Error(got)
+	}
+	for _, want := range []string{"CERTIFICATE", "etcd/peer.crt ", "admin.conf ", "apiserver.crt ", " 364\n", " 3649\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("status lacks %q:\n%s", want, out)
+		}
+	}
+	if got := Main(t.Context(), e, []string{"reset"}); got != ExitUsage || stopped {
+		t.Errorf("reset without confirmation: %d", got)
+	}
+	out.Reset()
+	if got := Main(t.Context(), e, []string{"reset", "--yes"}); got != ExitOK || !stopped || !strings.Contains(out.String(), "kubectl delete node cp-1") {
+		t.Errorf("%d %s %s", got, out, errs)
+	}
+	if left, err := filepath.Glob(filepath.Join(e.Root, kubeadm.PKIDir, "*.*")); len(left) > 0 || err != nil {
+		t.Errorf("left: %v %v", left, err)
 	}
 }
