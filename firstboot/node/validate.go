@@ -47,6 +47,7 @@ func validate(doc *strict.Document, n *Node) {
 	v.pki(n)
 	v.tokens(n)
 	v.parts(n)
+	v.kubelet(n.Kubelet)
 	v.vip(n)
 	v.timeouts(n)
 	v.callback(n)
