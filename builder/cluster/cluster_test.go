@@ -98,7 +98,7 @@ func (h host) file(t *testing.T, path string) (string, bool) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f.Contents.Compression != nil {
+		if f.Contents.Compression != nil && *f.Contents.Compression == "gzip" {
 			return gunzip(t, d.Data), true
 		}
 		return string(d.Data), true

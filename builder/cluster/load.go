@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -71,10 +72,25 @@ func (s *Source) attach(path, name string) []byte {
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(s.Dir, name)
 	}
-	data, err := os.ReadFile(file)
+	data, err := readRegular(file)
 	if err != nil {
 		s.doc.Report(path, fmt.Sprintf("cannot be read: %v", err), "a file, relative to the directory of "+filepath.Base(s.File))
 	}
 	s.files[name] = data
 	return data
+}
+
+// readRegular reads a file, and neither devices nor what is too large for a config anyway.
+func readRegular(file string) ([]byte, error) {
+	const most = 16 << 20
+	st, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return nil, err
+	case !st.Mode().IsRegular():
+		return nil, errors.New("it is not a regular file")
+	case st.Size() > most:
+		return nil, fmt.Errorf("it has %d bytes, and at most %d are taken", st.Size(), most)
+	}
+	return os.ReadFile(file)
 }

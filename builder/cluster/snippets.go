@@ -72,7 +72,8 @@ func (v *validator) translate(at, name string, data []byte) {
 		if p := e.Marker.StartP; p != nil {
 			line, column = int(p.Line), int(p.Column)
 		}
-		if e.Kind.IsFatal() {
+		// An unknown key is a mistake here as everywhere.
+		if e.Kind.IsFatal() || strings.HasPrefix(strings.ToLower(e.Message), "unused key") {
 			problem(line, column, strings.TrimPrefix(e.Context.String(), "$."), e.Message)
 		} else {
 			v.warn(at, fmt.Sprintf("%s:%d:%d: %s", name, line, column, quotes.ReplaceAllString(e.Message, "`...`")))

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
+)
+
+// base is a cluster with one of everything, a block per line so that tests replace blocks.
+const base = `apiVersion: imgbuild.io/v1alpha1
+kind: Cluster
+name: demo
+endpoint: {mode: vip}
+vip: {provider: keepalived, address: 192.0.2.10}
+networking: {podSubnet: 10.244.0.0/16}
+hostNetwork: {addressing: static, subnet: 192.0.2.0/24, gateway: 192.0.2.1}
+pki: {mode: shared}
+hosts:
+- {name: cp-1, role: control-plane, address: 192.0.2.11, match: {mac: "52:54:00:00:00:01"}}
+- {name: cp-2, role: control-plane, address: 192.0.2.12, match: {mac: "52:54:00:00:00:02", uuid: 8E2B4B4C-0D0C-4C5F-9C52-0B8A3F4A1B2C}}
+- {name: cp-3, role: control-plane, address: 192.0.2.13, match: {mac: "52:54:00:00:00:03"}}
+- {name: w-1, role: worker, address: 192.0.2.21, match: {mac: "52:54:00:00:00:11", serial: S1}}
+`
+
+// with replaces the line of a key in base, or adds one before hosts.
+func with(block string) string {
+	key, _, _ := strings.Cut(block, ":")
+	if i := strings.Index("\n"+base, "\n"+key+":"); i >= 0 {
+		end := i + strings.IndexByte(base[i:], '\n')
+		if key == "hosts" {
+			end = len(base) - 1
+		}
+		return base[:i] + block + base[end:]
+	}
+	return strings.Replace(base, "hosts:\n", block+"\nhosts:\n", 1)
+}
+
+// host adds a host to base.
+func withHost(host string) string { return base + "- {" + host + "}\n" }
+
+func TestBaseIsFine(t *testing.T) {
+	if s := parse(t, base); len(s.Warnings) > 0 {
+		t.Error(s.Warnings)
+	}
+}
+
+func TestProblems(t *testing.T) {
+	dir := place(t, "bad.bu", "variant: fcos\nversion: 1.6.0\nstorage:\n  files:\n    - path: relative\n", "unknown.bu", "variant: fcos\nversion: 1.6.0\nstorge: {}\n",
+		"none.bu", "storage: {}\n", "own.bu", "variant: fcos\nversion: 1.6.0\nstorage: {files: [{path: /etc/imgbuild/node.yaml}]}\n",
+		"exp.bu", "variant: fcos\nversion: 1.7.0-experimental\n", "broken.bu", "variant: [\n", "text", "hello", "two", "a b", "many", "variant: fcos\nversion: 1.6.0\nstorage: {files: [{path: /f, contents: {inline: '"+noise(20000)+"'}}]}\n")
+	for _, c := range []struct{ text, want string }{
+		{with("apiVersion: v1"), `cluster.yaml:1:13: apiVersion: value "v1": is not known; allowed: imgbuild.io/v1alpha1`},
+		{with("kind: Node"), `kind: value "Node": is not known; allowed: Cluster`},
+		{with("name: Demo"), `name: value "Demo": is not a cluster name`},
+		{with("name: ''"), "name: value \"\": is missing"},
+		{with("nmae: x"), `nmae: is not a known key; did you mean "name"?`},
+		{with("kubernetesVersion: 1.36"), `kubernetesVersion: value "1.36": is not a Kubernetes version`},
+		{with("endpoint: {mode: x}"), `endpoint.mode: value "x": is not known; allowed: vip, local, direct`},
+		{with("endpoint: {mode: local}"), `endpoint.mode: value "local": is local, which has no use for vip`},
+		{with("endpoint: {mode: direct}"), `endpoint.mode: value "direct": is direct, which has no use for vip`},
+		{with("endpoint: {name: 192.0.2.9}"), "endpoint.name: value \"192.0.2.9\": is an address"},
+		{with("endpoint: {name: 'api_1.example.org'}"), "is a name that no certificate can cover"},
+		{with("endpoint: {name: '*.example.org'}"), "is a name that no certificate can cover"},
+		{with("endpoint: {name: 'api.example.org.'}"), "is a name that no certificate can cover"},
+		{with("endpoint: {name: " + strings.Repeat("a", 64) + ".org}"), "is a name that no certificate can cover"},
+		{with("endpoint: {name: cp-1}"), "endpoint.name: value \"cp-1\": is also the name of hosts[0]"},
+		{with("endpoint: {port: 70000}"), `endpoint.port: value "70000": is out of range`},
+		{with("endpoint: {port: 8443}"), `has a port on which nothing listens`},
+		{with("vip: {provider: x, address: 192.0.2.10}"), `vip.provider: value "x": is not known`},
+		{with("vip: {provider: none}"), `vip.provider: value "none": is none, and endpoint.mode vip needs one`},
+		{with("vip: {address: 192.0.2.10}"), `vip.address: value "192.0.2.10": has no vip.provider`},
+		{with("vip: {provider: keepalived}"), "vip.address: is missing"},
+		{with("vip: {provider: keepalived, address: x}"), `vip.address: value "x": is not a usable IP address`},
+		{with("vip: {provider: keepalived, address: 192.0.2.11}"), `vip.address: value "192.0.2.11": is also hosts[0].address`},
+		{with("vip: {provider: keepalived, address: 192.0.2.1}"), `vip.address: value "192.0.2.1": is also the gateway`},
+		{with("vip: {provider: keepalived, address: 192.0.3.1}"), `vip.address: value "192.0.3.1": lies outside the subnet of hosts[0] (192.0.2.0/24)`},
+		{with("vip: {provider: keepalived, address: 192.0.2.255}"), "is the network or broadcast address"},
+		{with("vip: {provider: external, address: 10.96.0.9}"), "lies inside networking.serviceSubnet"},
+		{with("vip: {provider: keepalived, address: 192.0.2.10, interface: 'a b'}"), `vip.interface: value "a b": is not an interface name`},
+		{with("vip: {provider: keepalived, address: 192.0.2.10, routerID: 256}"), `vip.routerID: value "256": is out of range`},
+		{with("vip: {provider: keepalived, address: 192.0.2.10, advertInterval: 1h}"), `vip.advertInterval: value "1h": is out of range`},
+		{with("vip: {provider: kube-vip, address: 192.0.2.10}"), "vip.image: is missing"},
+		{with("vip: {provider: kube-vip, address: 192.0.2.10, image: 'example.org/kube-vip:v1'}"), "vip.image: value \"example.org/kube-vip:v1\": is not pinned by digest"},
+		{with("vip: {provider: keepalived, address: 192.0.2.10, image: x}"), "vip.image: value \"x\": is for vip.provider kube-vip only"},
+		{with("vip: {provider: keepalived, address: 192.0.2.10, loadBalancer: x}"), `vip.loadBalancer: value "x": is not known`},
+		{with("vip: {provider: external, address: 192.0.2.10, loadBalancer: haproxy}"), `vip.loadBalancer: value "haproxy": needs vip.provider keepalived`},
+		{strings.Replace(with("vip: {provider: keepalived, address: 192.0.2.10, loadBalancer: haproxy}"), "{mode: vip}", "{mode: vip, port: 6443}", 1), `endpoint.port: value "6443": is also apiServer.port`},
+		{with("networking: {podSubnet: '10.244.0.0/16,fd00::/48'}"), "networking.podSubnet: value \"10.244.0.0/16,fd00::/48\": names two ranges: dual-stack clusters are not supported"},
+		{with("networking: {podSubnet: 10.244.0.0/16, serviceSubnet: 'fd00::/112'}"), "is of another address family than networking.podSubnet"},
+		{with("networking: {podSubnet: x}"), `networking.podSubnet: value "x": is not an address range`},
+		{with("networking: {podSubnet: 10.96.0.0/16}"), "overlaps cluster.networking.podSubnet"},
+		{with("networking: {podSubnet: 192.0.0.0/16}"), "hostNetwork.subnet: value \"192.0.2.0/24\": overlaps networking.podSubnet"},
+		{with("networking: {serviceSubnet: 10.96.0.1/12}"), "has bits set behind the prefix; allowed: 10.96.0.0/12"},
+		{with("networking: {serviceSubnet: 10.96.0.0/30}"), "networking.serviceSubnet: value \"10.96.0.0/30\": has a prefix length that does not work"},
+		{with("networking: {dnsDomain: a_b}"), `networking.dnsDomain: value "a_b": is not a DNS domain`},
+		{with("networking: {proxyMode: x}"), `networking.proxyMode: value "x": is not known`},
+		{with("podNetwork: {provider: calico}"), `podNetwork.provider: value "calico": is not known`},
+		{with("podNetwork: {mtu: 5}"), `podNetwork.mtu: value "5": is out of range`},
+		{with("podNetwork: {interface: 'a b'}"), `podNetwork.interface: value "a b": is not an interface name`},
+		{with("podNetwork: {manifests: [absent.yaml]}"), `podNetwork.manifests[0]: value "absent.yaml": cannot be read`},
+		{with("hostNetwork: {addressing: auto}"), `hostNetwork.addressing: value "auto": is not known; allowed: dhcp, static`},
+		{with("hostNetwork: {addressing: static}"), "hosts[0].address: value \"192.0.2.11\": has no subnet"},
+		{with("hostNetwork: {subnet: 192.0.2.0}"), `hostNetwork.subnet: value "192.0.2.0": is not an address range`},
+		{with("hostNetwork: {subnet: 192.0.2.0/29}"), "hosts[0].address: value \"192.0.2.11\": lies outside the subnet"},
+		{with("hostNetwork: {subnet: 192.0.2.0/24, gateway: 192.0.3.1}"), "hostNetwork.gateway: value \"192.0.3.1\": lies outside hostNetwork.subnet"},
+		{with("hostNetwork: {gateway: x}"), `hostNetwork.gateway: value "x": is not a usable`},
+		{with("hostNetwork: {dns: [x]}"), `hostNetwork.dns[0]: value "x": is not a usable`},
+		{with("hostNetwork: {interface: 'a=b'}"), `hostNetwork.interface: value "a=b": is not an interface name`},
+		{with("hostNetwork: {mtu: 5}"), `hostNetwork.mtu: value "5": is out of range`},
+		{with("hostNetwork: {vlan: 4095}"), `hostNetwork.vlan: value "4095": is out of range`},
+		{with("hostNetwork: {bond: {}}"), "hostNetwork.bond.members: is missing"},
+		{with("hostNetwork: {bond: {name: 'a b', members: [eno1]}}"), `hostNetwork.bond.name: value "a b": is not an interface name`},
+		{with("hostNetwork: {bond: {mode: x, members: [eno1]}}"), `hostNetwork.bond.mode: value "x": is not known`},
+		{with("hostNetwork: {bond: {members: ['a b']}}"), `hostNetwork.bond.members[0]: value "a b": is neither`},
+		{with("hostNetwork: {bond: {members: [eno1, eno1]}}"), `hostNetwork.bond.members[1]: value "eno1": is empty or was already named`},
+		{with("hostNetwork: {interface: eth0, bond: {members: [eno1]}}"), "hostNetwork.interface: value \"eth0\": has no meaning with a bond"},
+		{with("pki: {mode: x}"), `pki.mode: value "x": is not known; allowed: shared, generate, external`},
+		{with("pki: {algorithm: x}"), `pki.algorithm: value "x": is not known`},
+		{with("pki: {caValidity: 1s}"), `pki.caValidity: value "1s": is too short`},
+		{with("pki: {validity: 1s}"), `pki.validity: value "1s": is too short`},
+		{with("pki: {caValidity: 24h, validity: 48h}"), `pki.validity: value "48h": is longer than pki.caValidity`},
+		{with("pki: {initiator: cp-1}"), `pki.initiator: value "cp-1": has a meaning in mode generate only`},
+		{with("pki: {mode: generate, initiator: w-1}"), `pki.initiator: value "w-1": is not the name of a control plane`},
+		{with("join: {tokenTTL: 1s}"), `join.tokenTTL: value "1s": is too short`},
+		{with("join: {renew: maybe}"), `join.renew: value "maybe": is not a truth value`},
+		{with("apiServer: {port: 0x10}"), `apiServer.port: value "0x10": is not a whole number`},
+		{with("apiServer: {port: 70000}"), `apiServer.port: value "70000": is out of range`},
+		{with("apiServer: {certSANs: ['a b']}"), `apiServer.certSANs[0]: value "a b": is neither`},
+		{with("apiServer: {extraArgs: [a]}"), `apiServer.extraArgs: is a list, not a mapping`},
+		{with("etcd: {heartbeatInterval: 1m}"), `etcd.heartbeatInterval: value "1m": is out of range`},
+		{with("etcd: {electionTimeout: 1h}"), `etcd.electionTimeout: value "1h": is out of range`},
+		{with("etcd: {heartbeatInterval: 1s, electionTimeout: 2s}"), `etcd.electionTimeout: value "2s": is less than 5 heartbeats`},
+		{with("etcd: {extraArgs: x}"), `etcd.extraArgs: value "x": is a single value, not a mapping`},
+		{with("kubelet: {maxPods: -1}"), `kubelet.maxPods: value "-1": is negative`},
+		{with("kubelet: {resolvConf: x}"), `kubelet.resolvConf: value "x": is not an absolute path`},
+		{with("kubelet: {systemReserved: {cpu: lots}}"), `kubelet.systemReserved.cpu: value "lots": is not a quantity`},
+		{with("kubelet: {kubeReserved: {disk: 1Gi}}"), `kubelet.kubeReserved.disk: value "1Gi": is not a resource`},
+		{with("kubelet: {evictionHard: {memory: 1Gi}}"), `kubelet.evictionHard.memory: value "1Gi": is not an eviction signal`},
+		{with("kubelet: {evictionSoft: {memory.available: 120%}}"), `kubelet.evictionSoft.memory.available: value "120%": is neither`},
+		{with("timeouts: {nodeReady: 1ms}"), `timeouts.nodeReady: value "1ms": is too short`},
+		{with("callback: {url: 'ftp://x'}"), `callback.url: value "ftp://x": is not a usable URL`},
+		{with("callback: {caFile: text}"), "callback.url: is missing"},
+		{with("callback: {url: 'https://x/', caFile: text}"), `callback.caFile: value "text": holds no certificate`},
+		{with("callback: {url: 'https://x/', tokenFile: two}"), `callback.tokenFile: value "two": does not hold one token`},
+		{with("callback: {url: 'https://x/', tokenFile: absent}"), `callback.tokenFile: value "absent": cannot be read`},
+		{with("timeServers: ['a b']"), `timeServers[0]: value "a b": is neither`},
+		{with("registries: [{mirrors: [{url: 'https://m'}]}]"), "registries[0].host: is missing"},
+		{with("registries: [{host: 'a/b', mirrors: [{url: 'https://m'}]}]"), `registries[0].host: value "a/b": is not a registry`},
+		{with("registries: [{host: a}]"), "registries[0].mirrors: is missing"},
+		{with("registries: [{host: a, mirrors: [{url: 'https://m'}]}, {host: a, mirrors: [{url: 'https://m'}]}]"), `registries[1].host: value "a": is also the host of registries[0]`},
+		{with("registries: [{host: '*', fallback: true, mirrors: [{url: 'https://m'}]}]"), `registries[0].fallback: value "true": cannot be asked for`},
+		{with("registries: [{host: a, mirrors: [{}]}]"), "registries[0].mirrors[0].url: is missing"},
+		{with("registries: [{host: a, mirrors: [{url: m}]}]"), `registries[0].mirrors[0].url: value "m": is not the URL of a registry`},
+		{with("registries: [{host: a, mirrors: [{url: 'https://u:hush@m'}]}]"), `value "https://...@m": is not the URL of a registry`},
+		{with("registries: [{host: a, mirrors: [{url: 'https://m'}, {url: 'https://m'}]}]"), `registries[0].mirrors[1].url: value "https://m": is also that of mirrors[0]`},
+		{with("registries: [{host: a, mirrors: [{url: 'http://m', caFile: text}]}]"), `registries[0].mirrors[0].caFile: value "text": has no use with http`},
+		{with("registries: [{host: a, mirrors: [{url: 'http://m', credentialsFile: text}]}]"), `credentialsFile: value "text": would be sent in the clear`},
+		{with("registries: [{host: a, mirrors: [{url: 'https://m', credentialsFile: text}]}]"), `credentialsFile: value "text": does not hold credentials`},
+		{with("registries: [{host: a, mirrors: [{url: 'https://m', caFile: absent}]}]"), `caFile: value "absent": cannot be read`},
+		{with("registries: [{host: a, mirrors: [{url: 'https://m', overridePath: x}]}]"), `overridePath: value "x": is not a truth value`},
+		{with("delivery: {mode: x}"), `delivery.mode: value "x": is not known`},
+		{with("delivery: {components: {x: oci}}"), `delivery.components.x: value "oci": is not a component`},
+		{with("delivery: {foreignImages: {etcd: x}}"), `delivery.foreignImages.etcd: value "x": is not a component`},
+		{with("platform: nowhere"), `platform: value "nowhere": is not a platform`},
+		{with("platform: hetzner"), `platform: value "hetzner": would put private keys of control planes into user data`},
+		{with("platform: hetzner\nuserData: {secrets: tokens}"), `would put private keys`},
+		{with("platform: hetzner\npki: {mode: generate}"), "pki: was already given on line 8"},
+		{strings.Replace(with("platform: hetzner"), "mode: shared", "mode: generate", 1), `would put bootstrap tokens into user data`},
+		{with("platform: aws\nuserData: {secrets: all}\nbutane: [many]"), "bytes of user data, and platform aws takes 16384"},
+		{with("userData: {secrets: x}"), `userData.secrets: value "x": is not known; allowed: refuse, tokens, all`},
+		{with("butane: [absent.bu]"), `butane[0]: value "absent.bu": cannot be read`},
+		{with("butane: [/dev/zero]"), `butane[0]: value "/dev/zero": cannot be read: it is not a regular file`},
+		{with("butane: ['']"), `butane[0]: value "": is empty`},
+		{with("butane: [bad.bu]"), "bad.bu:5:13: storage.files.0.path"},
+		{with("butane: [unknown.bu]"), "unknown.bu:3:1"},
+		{with("butane: [none.bu]"), "none.bu:1:1: is not a Butane config"},
+		{with("butane: [broken.bu]"), "broken.bu:"},
+		{with("butane: [exp.bu]"), "exp.bu:1:1: makes an Ignition config that specification 3.5.0 does not allow"},
+		{with("butane: [own.bu]"), `butane[0]: value "own.bu": writes /etc/imgbuild/node.yaml`},
+		{with("roles: {worker: {butane: [bad.bu]}}"), "bad.bu:5:13"},
+		{with("roles: {controlPlane: {butane: [absent.bu]}}"), "roles.controlPlane.butane[0]: value \"absent.bu\": cannot be read"},
+		{with("roles: {worker: {labels: {'a b': x}}}"), `roles.worker.labels.a b: value "x": is not a label key`},
+		{with("roles: {worker: {taints: [{key: k, effect: x}]}}"), `roles.worker.taints[0].effect: value "x": is not known`},
+		{with("roles: {controlPlane: {kubelet: {maxPods: -1}}}"), `roles.controlPlane.kubelet.maxPods: value "-1": is negative`},
+		{with("hosts: []"), "hosts: is missing"},
+		{with("hosts: [{name: w, role: worker, address: 192.0.2.21}]"), "hosts: has no control plane"},
+		{withHost("role: worker, address: 192.0.2.30"), "hosts[4].name: is missing"},
+		{withHost("name: A, role: worker, address: 192.0.2.30"), `hosts[4].name: value "A": is not a host name`},
+		{withHost("name: " + strings.Repeat("a.", 32) + "a, role: worker, address: 192.0.2.30"), "is too long for a host name"},
+		{withHost("name: cp-1, role: worker, address: 192.0.2.30"), `hosts[4].name: value "cp-1": is also that of hosts[0] (cp-1)`},
+		{withHost("name: x, address: 192.0.2.30"), "hosts[4].role: is missing"},
+		{withHost("name: x, role: boss, address: 192.0.2.30"), `hosts[4].role: value "boss": is not known`},
+		{withHost("name: x, role: worker"), "hosts[4].address: is missing, and its addressing is static"},
+		{withHost("name: x, role: worker, address: x"), `hosts[4].address: value "x": is not a usable`},
+		{withHost("name: x, role: worker, address: 192.0.2.11"), `hosts[4].address: value "192.0.2.11": is also that of hosts[0]`},
+		{withHost("name: x, role: worker, address: 192.0.2.0"), "is the network or broadcast address"},
+		{withHost("name: x, role: worker, address: 192.0.2.1"), "hosts[4].address: value \"192.0.2.1\": is also the gateway"},
+		{withHost("name: x, role: worker, address: 10.244.0.9"), "lies inside networking.podSubnet"},
+		{withHost("name: x, role: worker, address: 'fd00::9'"), "is of another address family"},
+		{withHost("name: x, role: worker, address: 192.0.2.30, match: {mac: 5254}"), `hosts[4].match.mac: value "5254": is not a MAC address`},
+		{withHost("name: x, role: worker, address: 192.0.2.30, match: {mac: '52:54:00:00:00:01'}"), "hosts[4].match.mac: value \"52:54:00:00:00:01\": is also that of hosts[0]"},
+		{withHost("name: x, role: worker, address: 192.0.2.30, match: {uuid: x}"), `hosts[4].match.uuid: value "x": is not a UUID`},
+		{withHost("name: x, role: worker, address: 192.0.2.30, match: {uuid: 8e2b4b4c-0d0c-4c5f-9c52-0b8a3f4a1b2c}"), "hosts[4].match.uuid: value \"8e2b4b4c-0d0c-4c5f-9c52-0b8a3f4a1b2c\": is also that of hosts[1]"},
+		{withHost("name: x, role: worker, address: 192.0.2.30, match: {serial: ' s'}"), `hosts[4].match.serial: value " s": begins or ends`},
+		{withHost("name: x, role: worker, address: 192.0.2.30, match: {serial: s1}"), "hosts[4].match.serial: value \"s1\": is also that of hosts[3]"},
+		{withHost("name: x, role: worker, address: 192.0.2.30, network: {vlan: 5000}"), `hosts[4].network.vlan: value "5000": is out of range`},
+		{withHost("name: x, role: worker, address: 192.0.2.30, labels: {a: 'b c'}"), `hosts[4].labels.a: value "b c": is not a label value`},
+		{withHost("name: x, role: worker, address: 192.0.2.30, taints: [{key: k, effect: x}]"), `hosts[4].taints[0].effect: value "x": is not known`},
+		{withHost("name: x, role: worker, address: 192.0.2.30, kubelet: {maxPods: -1}"), `hosts[4].kubelet.maxPods: value "-1": is negative`},
+		{withHost("name: x, role: worker, address: 192.0.2.30, butane: [absent.bu]"), `hosts[4].butane[0]: value "absent.bu": cannot be read`},
+		{withHost("name: x, role: worker, address: 192.0.2.30, vipPriority: 9"), `hosts[4].vipPriority: value "9": is for control planes only`},
+		{withHost("name: x, role: control-plane, address: 192.0.2.30, vipPriority: 1"), `hosts[4].vipPriority: value "1": is out of range`},
+		{withHost("name: x, role: worker, address: 192.0.2.30, platform: x"), `hosts[4].platform: value "x": is not a platform`},
+		{strings.Replace(strings.Replace(base, "addressing: static", "addressing: dhcp", 1), "address: 192.0.2.11, ", "", 1), "hosts[0].address: is missing: control planes have to know each other"},
+		{"apiVersion: imgbuild.io/v1alpha1\nkind: Cluster\nname: a\nhosts: [{name: a, role: control-plane}]", "hosts[0].address: is missing, and so is endpoint.name"},
+		{strings.Replace(strings.Replace(base, "vip: {provider: keepalived, address: 192.0.2.10}\n", "", 1), "mode: vip", "mode: direct", 1), "endpoint.name: is missing: with several control planes"},
+		{strings.Replace(strings.Replace(base, "vip: {provider: keepalived, address: 192.0.2.10}\n", "", 1), "mode: vip", "mode: local, port: 6443", 1), `endpoint.port: value "6443": is also apiServer.port`},
+		{"", "is empty"},
+	} {
+		_, err := Parse("cluster.yaml", dir, []byte(c.text))
+		var ps strict.Problems
+		if !errors.As(err, &ps) || !strings.Contains(err.Error(), c.want) || fault.ClassOf(err) != fault.Config {
+			t.Errorf("%s\ngot  %v\nwant %s", c.text, err, c.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "hush") {
+			t.Errorf("a secret is shown: %v", err)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	for text, want := range map[string]string{
+		withHost("name: cp-4, role: control-plane, address: 192.0.2.14, match: {serial: x}"): "hosts: has 4 control planes: an even number",
+		withHost("name: x, role: worker, address: 192.0.2.30"):                               "hosts[4].address: value \"192.0.2.30\": would be given to every Ethernet interface",
+		with("endpoint: {name: api.demo.local}"):                                             "endpoint.name: value \"api.demo.local\": ends in .local",
+		with("podNetwork: {provider: none}"):                                                 "podNetwork.provider: value \"none\": installs no pod network",
+		with("platform: gcp\nuserData: {secrets: all}"):                                      "vip.provider: value \"keepalived\": needs a network that delivers gratuitous ARP",
+		with("pki: {caValidity: 8760h}"):                                                     "pki.validity",
+		with("callback: {url: 'http://x/', tokenFile: token}"):                               "callback.url: value \"http://x/\": sends the token in the clear",
+	} {
+		s := parse(t, text, "token", "abc")
+		found := false
+		for _, w := range s.Warnings {
+			found = found || strings.Contains(w.Error(), want) && w.Line > 0
+		}
+		if !found {
+			t.Errorf("%s\ngot  %v\nwant %s", text, s.Warnings, want)
+		}
+	}
+}
+
+// Everything that is wrong is reported by one check.
+func TestAllProblemsAtOnce(t *testing.T) {
+	text := strings.Replace(with("name: Demo"), "address: 192.0.2.12", "address: 192.0.2.11", 1)
+	text = strings.Replace(text, "hosts:\n", "colour: red\nbutane: [bad.bu]\nhosts:\n", 1)
+	_, err := Parse("cluster.yaml", place(t, "bad.bu", "variant: fcos\nversion: 1.6.0\nstorage:\n  files:\n    - path: relative\n"), []byte(text))
+	for _, want := range []string{"name: value", "colour: is not", "hosts[1].address", "bad.bu:5:13"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in %v", want, err)
+		}
+	}
+}
+
+// noise is text that does not compress well.
+func noise(n int) string {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/"
+	out, state := make([]byte, n), uint64(1)
+	for i := range out {
+		state = state*6364136223846793005 + 1442695040888963407
+		out[i] = letters[state>>58]
+	}
+	return string(out)
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(base))
+	text, err := Starter(StarterOptions{Name: "demo", ControlPlanes: 3, Workers: 1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	for _, block := range []string{"butane: [x]", "hosts: [{}]", "vip: {provider: kube-vip, address: '::1'}", "registries: [{host: '*', mirrors: [{url: 'https://m'}]}]", "hostNetwork: {bond: {members: [a]}, vlan: 3}", "platform: aws"} {
+		f.Add([]byte(with(block)))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := Parse("cluster.yaml", "/nonexistent", data)
+		if err != nil {
+			var ps strict.Problems
+			if !errors.As(err, &ps) || len(ps) == 0 {
+				t.Fatalf("not a list of problems: %v", err)
+			}
+			return
+		}
+		// What passes the check can be rendered.
+		if _, err := Render(t.Context(), s, Options{Dir: "/nonexistent/demo", DryRun: true, Now: now}); err != nil && fault.ClassOf(err) != fault.TooSmall {
+			t.Fatalf("%v\n%s", err, data)
+		}
+	})
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
+)
+
+// hostsOf returns base with only the named hosts, and new ones at the end.
+func hostsOf(keep string, added ...string) string {
+	var lines []string
+	for line := range strings.SplitSeq(strings.TrimSpace(base), "\n") {
+		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "- {name: "), ","); strings.HasPrefix(line, "- ") && ok && !slices.Contains(strings.Fields(keep), name) {
+			continue
+		}
+		lines = append(lines, line)
+	}
+	for i, name := range added {
+		lines = append(lines, fmt.Sprintf("- {name: %s, role: control-plane, address: 192.0.2.%d, match: {serial: %s}}", name, 40+i, name))
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+func TestHostsComeAndGo(t *testing.T) {
+	dir := t.TempDir()
+	rendered(t, parse(t, base), dir)
+	secrets, ca := read(t, dir, SecretsFile), read(t, dir, "pki/ca.key")
+
+	// A worker goes and one comes: only what names them changes.
+	r := rendered(t, parse(t, hostsOf("cp-1 cp-2 cp-3")+"- {name: w-2, role: worker, address: 192.0.2.22, match: {serial: S2}, network: {interface: eth0}}\n"), dir)
+	got := actions(r)
+	if got["hosts/w-1.ign"] != Removed || got["hosts/w-2.ign"] != Added || got["hosts/cp-1.ign"] != Changed || got[KubeconfigFile] != "" || got["roles/worker.ign"] != Removed {
+		t.Errorf("%v", got)
+	}
+	for _, c := range r.Changes {
+		if c.File == "hosts/cp-1.ign" && !slices.Equal(c.Detail, []string{"/etc/hosts changed"}) {
+			t.Errorf("cp-1: %q", c.Detail)
+		}
+	}
+	next := strings.Join(r.Next, "\n")
+	if !strings.Contains(next, "kubectl delete node w-1") || !strings.Contains(next, "boot worker w-2") {
+		t.Error(next)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "hosts/w-1.ign")); err == nil {
+		t.Error("the config of w-1 is still there")
+	}
+	if read(t, dir, SecretsFile) != secrets || read(t, dir, "pki/ca.key") != ca {
+		t.Error("secrets changed")
+	}
+
+	// A control plane that is new never starts a cluster.
+	founders := func(text string) string {
+		rendered(t, parse(t, text), dir)
+		return strings.Join(readHost(t, dir, "hosts/cp-3.ign").document(t).Cluster.Founders, " ")
+	}
+	if got := founders(hostsOf("cp-2 cp-3", "cp-4")); got != "cp-2 cp-3" {
+		t.Errorf("founders %q", got)
+	}
+	if got := founders(hostsOf("cp-3", "cp-4", "cp-5")); got != "cp-3" {
+		t.Errorf("founders %q", got)
+	}
+	rendered(t, parse(t, hostsOf("", "cp-4", "cp-5", "cp-6")), dir)
+	if got := readHost(t, dir, "hosts/cp-5.ign").document(t).Cluster.Founders; !slices.Equal(got, []string{"cp-4"}) {
+		t.Errorf("founders %q", got)
+	}
+	// All at once would leave nothing to join.
+	if _, err := Render(t.Context(), parse(t, hostsOf("", "cp-7", "cp-8", "cp-9")), Options{Dir: dir, Now: now}); err == nil || !strings.Contains(err.Error(), "nothing to join") {
+		t.Error(err)
+	}
+}
+
+func TestReplacedHost(t *testing.T) {
+	dir := t.TempDir()
+	rendered(t, parse(t, base), dir)
+	r := rendered(t, parse(t, strings.Replace(base, "52:54:00:00:00:11", "52:54:00:00:00:99", 1)), dir)
+	got := actions(r)
+	if got["hosts/w-1.ign"] != Changed || got[IndexFile] != Changed || got["roles/worker.ign"] != Changed || len(got) != 3 {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestDryRunWritesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "demo")
+	r, err := Render(t.Context(), parse(t, base), Options{Dir: dir, Now: now, DryRun: true})
+	if err != nil || len(r.Changes) == 0 {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func TestLostSecretsAreNotMadeAnew(t *testing.T) {
+	for _, lost := range []string{SecretsFile, "pki/ca.key", "pki/ca.crt", "pki/sa.key", "pki/etcd/ca.key"} {
+		dir := t.TempDir()
+		rendered(t, parse(t, base), dir)
+		if err := os.Remove(filepath.Join(dir, lost)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Render(t.Context(), parse(t, base), Options{Dir: dir, Now: now}); err == nil || !strings.Contains(err.Error(), lost) || !strings.Contains(err.Error(), "backup") {
+			t.Errorf("%s: %v", lost, err)
+		}
+	}
+}
+
+// A rendering that was cut off at any file is completed by the next one.
+func TestRenderAfterCut(t *testing.T) {
+	full := t.TempDir()
+	files := rendered(t, parse(t, base), full).Changes
+	for n := range files {
+		dir := t.TempDir()
+		for _, c := range files[:n] {
+			put(t, dir, c.File, []byte(read(t, full, c.File)))
+		}
+		rendered(t, parse(t, base), dir)
+		for _, c := range files[:n] {
+			if c.File != IndexFile && read(t, dir, c.File) != read(t, full, c.File) && strings.HasSuffix(c.File, ".key") {
+				t.Errorf("cut after %d files: %s was made anew", n, c.File)
+			}
+		}
+		if got := actions(rendered(t, parse(t, base), dir)); len(got) > 0 {
+			t.Errorf("cut after %d files: not complete: %v", n, got)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	dir := t.TempDir()
+	rendered(t, parse(t, base), dir)
+	for text, want := range map[string]string{
+		with("name: other"): "holds the secrets of cluster \"demo\"", with("pki: {mode: generate}"): "pki.mode was shared",
+	} {
+		if _, err := Render(t.Context(), parse(t, text), Options{Dir: dir, Now: now}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	if _, err := Render(t.Context(), parse(t, base), Options{Dir: dir, Now: now.Add(200000 * time.Hour)}); err == nil || !strings.Contains(err.Error(), "expired at") {
+		t.Error(err)
+	}
+	release, err := claim(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if _, err := Render(t.Context(), parse(t, base), Options{Dir: dir, Now: now}); err == nil || !strings.Contains(err.Error(), "another rendering") {
+		t.Error(err)
+	}
+}
+
+func TestKubeconfigIsRenewed(t *testing.T) {
+	dir := t.TempDir()
+	rendered(t, parse(t, base), dir)
+	cert := func() time.Time {
+		_, auth, err := kubeconfig.Current([]byte(read(t, dir, KubeconfigFile)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := pki.ParseCert(auth.ClientCertificateData)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.NotAfter
+	}
+	first := cert()
+	for _, c := range []struct {
+		after   time.Duration
+		renewed bool
+	}{{5000 * time.Hour, false}, {7000 * time.Hour, true}} {
+		if _, err := Render(t.Context(), parse(t, base), Options{Dir: dir, Now: now.Add(c.after)}); err != nil {
+			t.Fatal(err)
+		}
+		if got := cert().After(first); got != c.renewed {
+			t.Errorf("after %v: renewed is %v", c.after, got)
+		}
+	}
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
+	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
+)
+
+func TestSharedGivesKeysToControlPlanesOnly(t *testing.T) {
+	dir := t.TempDir()
+	rendered(t, parse(t, starter(t, 1, 1)), dir)
+	for name, wants := range map[string]bool{"hosts/demo-cp-1.ign": true, "hosts/demo-w-1.ign": false, "roles/worker.ign": false} {
+		h := readHost(t, dir, name)
+		for _, f := range []string{"ca.key", "ca.crt", "front-proxy-ca.key", "etcd/ca.key", "sa.key"} {
+			if _, ok := h.file(t, kubeadm.PKIDir+"/"+f); ok != wants {
+				t.Errorf("%s has %s: %v", name, f, ok)
+			}
+		}
+	}
+	ca, _ := pki.ParseCert([]byte(read(t, dir, "pki/ca.crt")))
+	if pins := readHost(t, dir, "hosts/demo-w-1.ign").document(t).Join.CACertHashes; len(pins) != 1 || pins[0] != pki.Pin(ca) {
+		t.Errorf("pins %v", pins)
+	}
+}
+
+func read(t *testing.T, dir, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestGenerateSendsNoAuthority(t *testing.T) {
+	dir := t.TempDir()
+	text := strings.Replace(starter(t, 3, 1), "mode: shared  ", "mode: generate", 1)
+	r := rendered(t, parse(t, text), dir)
+	for _, c := range r.Changes {
+		if strings.HasPrefix(c.File, "pki/") || c.File == KubeconfigFile {
+			t.Errorf("%s was made", c.File)
+		}
+	}
+	cp := readHost(t, dir, "hosts/demo-cp-2.ign").document(t)
+	w := readHost(t, dir, "hosts/demo-w-1.ign").document(t)
+	if cp.PKI.Initiator != "demo-cp-1" || len(cp.Cluster.Founders) != 1 || cp.PKI.CertificateKey == "" || w.Join.CAVerification != node.VerifyToken || w.PKI.CertificateKey != "" {
+		t.Errorf("%+v\n%+v", cp, w)
+	}
+	// Once the authority exists, hosts pin it.
+	m := &pki.Maker{Algorithm: node.ECDSAP256, CAValidity: time.Hour, Validity: time.Hour, Now: now}
+	key, err := m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := m.Authority(pki.Spec{Name: pki.CA, CommonName: "kubernetes"}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, dir, "pki/ca.crt", ca.CertPEM())
+	rendered(t, parse(t, text), dir)
+	if j := readHost(t, dir, "hosts/demo-w-1.ign").document(t).Join; len(j.CACertHashes) != 1 || j.CAVerification != node.VerifyPin {
+		t.Errorf("%+v", j)
+	}
+}
+
+func put(t *testing.T, dir, name string, data []byte) {
+	t.Helper()
+	at := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// offline is an external authority: it sees requests and answers with certificates.
+type offline struct{ pairs map[string]*pki.Pair }
+
+func newOffline(t *testing.T, dir string) *offline {
+	o := &offline{map[string]*pki.Pair{}}
+	m := &pki.Maker{Algorithm: node.ECDSAP256, CAValidity: 1000 * time.Hour, Now: now}
+	for _, s := range authoritySpecs() {
+		key, err := m.Key()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.pairs[s.Name], err = m.Authority(s, key); err != nil {
+			t.Fatal(err)
+		}
+		put(t, dir, "pki/"+s.Name+".crt", o.pairs[s.Name].CertPEM())
+	}
+	return o
+}
+
+// answer signs every request in dir with the authority that result says.
+func (o *offline) answer(t *testing.T, dir string, pending []string) {
+	t.Helper()
+	for i, p := range pending {
+		file, signer, ok := strings.Cut(p, ".crt, to be signed by pki/")
+		if !ok {
+			t.Fatalf("pending: %s", p)
+		}
+		block, _ := pem.Decode([]byte(read(t, dir, file+".csr")))
+		req, err := x509.ParseCertificateRequest(block.Bytes)
+		if err != nil || req.CheckSignature() != nil {
+			t.Fatal(file, err)
+		}
+		cert := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 1)), Subject: req.Subject, DNSNames: req.DNSNames, IPAddresses: req.IPAddresses,
+			NotBefore: now.Add(-time.Hour), NotAfter: now.Add(100 * time.Hour)}
+		for _, e := range req.Extensions { // as a careful authority would copy them
+			if e.Id.Equal(oidExtKeyUsage) || e.Id.Equal(oidKeyUsage) {
+				cert.ExtraExtensions = append(cert.ExtraExtensions, e)
+			}
+		}
+		ca := o.pairs[strings.TrimSuffix(signer, ".crt")]
+		der, err := x509.CreateCertificate(nil, cert, ca.Cert, req.PublicKey, ca.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, dir, file+".crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	}
+}
+
+func TestExternalRequestsAndCertificates(t *testing.T) {
+	dir := t.TempDir()
+	text := strings.Replace(starter(t, 1, 1), "mode: shared  ", "mode: external", 1)
+	r := rendered(t, parse(t, text), dir)
+	if len(r.Pending) != 3+7+5+1+1 || len(r.Next) == 0 {
+		t.Errorf("pending: %q", r.Pending)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "hosts")); err == nil {
+		t.Error("configs were made without certificates")
+	}
+	authority := newOffline(t, dir)
+	r = rendered(t, parse(t, text), dir)
+	authority.answer(t, dir, r.Pending)
+	if r = rendered(t, parse(t, text), dir); len(r.Pending) > 0 {
+		t.Fatalf("still pending: %q", r.Pending)
+	}
+	if got := actions(rendered(t, parse(t, text), dir)); len(got) > 0 {
+		t.Errorf("once more: %v", got)
+	}
+	cp, w := readHost(t, dir, "hosts/demo-cp-1.ign"), readHost(t, dir, "hosts/demo-w-1.ign")
+	for _, f := range []string{"ca.crt", "apiserver.crt", "apiserver.key", "etcd/peer.key", "sa.key"} {
+		if _, ok := cp.file(t, kubeadm.PKIDir+"/"+f); !ok {
+			t.Errorf("the control plane lacks %s", f)
+		}
+	}
+	for _, f := range []string{"ca.key", "etcd/ca.key", "front-proxy-ca.key"} {
+		if _, ok := cp.file(t, kubeadm.PKIDir+"/"+f); ok {
+			t.Errorf("the control plane has %s", f)
+		}
+	}
+	if _, ok := w.file(t, kubeadm.Dir+"/"+kubeconfig.Kubelet); !ok || len(w.Storage.Links) != 1 || w.Storage.Links[0].Path != kubeadm.KubeletPEM {
+		t.Error("the worker's kubelet has no certificate")
+	}
+	if _, _, err := kubeconfig.Current([]byte(read(t, dir, KubeconfigFile))); err != nil {
+		t.Error(err)
+	}
+	// A certificate for something else is refused by name.
+	put(t, dir, "pki/hosts/demo-cp-1/apiserver.crt", []byte(read(t, dir, "pki/hosts/demo-cp-1/etcd/peer.crt")))
+	if _, err := Render(t.Context(), parse(t, text), Options{Dir: dir, Now: now}); err == nil || !strings.Contains(err.Error(), "apiserver.crt: its key belongs to another") {
+		t.Error(err)
+	}
+}
