@@ -76,7 +76,7 @@ func (b Balancer) Config() kubeadm.File {
 	p("# Written by firstboot; a change is overwritten when it runs again.")
 	p("global")
 	p("    log stdout format raw daemon notice")
-	p("    maxconn 10000")
+	p("    maxconn 4000")
 	p("    nbthread 1")
 	p("")
 	p("defaults")

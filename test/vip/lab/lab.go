@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package lab is a network segment with machines that carry a virtual address: network
+// namespaces on a bridge, each with the real keepalived, the real watch beside it and a TLS
+// server in place of an API server. It leaves nothing behind on the host, and needs to be
+// root on it.
+package lab
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/imgbuild/imgbuild/builder/tool"
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
+)
+
+// The addresses of the segment.
+var (
+	VIP    = netip.MustParseAddr("10.77.0.100")
+	client = netip.MustParsePrefix("10.77.0.254/24")
+)
+
+// Port is that of the servers.
+const Port = 6443
+
+// Lab is a segment with machines.
+type Lab struct {
+	Machines []*Machine
+	tools    *tool.Set
+	watch    string // the program vip-health
+	dir      string
+	ca       *pki.Pair
+	maker    *pki.Maker
+	wire     *space // holds the bridge, and whoever asks from outside
+}
+
+// ErrPrivilege says that this process may not make network namespaces.
+var ErrPrivilege = errors.New("network namespaces need root")
+
+// New makes a segment with count machines, on which nothing runs yet. Tools holds keepalived,
+// watch is the program vip-health; dir is for files.
+func New(count int, tools *tool.Set, watch, dir string) (*Lab, error) {
+	if os.Geteuid() != 0 {
+		return nil, ErrPrivilege
+	}
+	now := time.Now()
+	l := &Lab{tools: tools, watch: watch, dir: dir,
+		maker: &pki.Maker{Algorithm: node.ECDSAP256, CAValidity: 24 * time.Hour, Validity: 12 * time.Hour, Now: now}}
+	key, err := l.maker.Key()
+	if err != nil {
+		return nil, err
+	}
+	if l.ca, err = l.maker.Authority(pki.Spec{Name: pki.CA, CommonName: "kubernetes"}, key); err != nil {
+		return nil, err
+	}
+	if l.wire, err = newSpace(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPrivilege, err)
+	}
+	if err := l.wire.do(func() error {
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "wire"}}); err != nil {
+			return err
+		}
+		return raise("wire", client)
+	}); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	for i := range count {
+		m, err := l.machine(i)
+		if err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		l.Machines = append(l.Machines, m)
+	}
+	return l, nil
+}
+
+// Close ends everything.
+func (l *Lab) Close() error {
+	var errs []error
+	for _, m := range l.Machines {
+		errs = append(errs, m.Stop(), m.StopAPI())
+		m.space.close()
+	}
+	l.wire.close()
+	return errors.Join(errs...)
+}
+
+// raise gives a link an address and sets it up.
+func raise(name string, address netip.Prefix) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	a, err := netlink.ParseAddr(address.String())
+	if err != nil {
+		return err
+	}
+	return errors.Join(netlink.AddrAdd(link, a), netlink.LinkSetUp(link))
+}
+
+// machine makes the i-th machine and plugs it in.
+func (l *Lab) machine(i int) (*Machine, error) {
+	m := &Machine{lab: l, Name: "cp-" + strconv.Itoa(i+1), Address: netip.AddrFrom4([4]byte{10, 77, 0, byte(11 + i)})}
+	m.dir = filepath.Join(l.dir, m.Name)
+	var err error
+	if err = os.MkdirAll(m.dir, 0o755); err != nil {
+		return nil, err
+	}
+	if m.space, err = newSpace(); err != nil {
+		return nil, err
+	}
+	if err := l.wire.do(func() error {
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: m.Name}, PeerName: "eth0", PeerNamespace: netlink.NsFd(m.space.file.Fd())})
+	}); err != nil {
+		return nil, fmt.Errorf("%s: %w", m.Name, err)
+	}
+	if err := m.space.do(func() error { return raise("eth0", netip.PrefixFrom(m.Address, 24)) }); err != nil {
+		return nil, fmt.Errorf("%s: %w", m.Name, err)
+	}
+	if err := m.Plug(true); err != nil {
+		return nil, err
+	}
+	text := m.lab.ca.CertPEM()
+	return m, os.WriteFile(filepath.Join(m.dir, "ca.crt"), text, 0o644)
+}
+
+// document is the node document of the i-th machine, as far as the address goes.
+func (l *Lab) document(m *Machine) (*node.Node, *kubeadm.Config, error) {
+	n := &node.Node{Role: node.ControlPlane, Node: node.Machine{Name: m.Name, Address: m.Address.String()},
+		Cluster: node.Cluster{Endpoint: netip.AddrPortFrom(VIP, Port).String()},
+		VIP:     node.VIP{Provider: node.VIPKeepalived, Address: VIP.String()}}
+	for _, p := range l.Machines {
+		n.Cluster.ControlPlanes = append(n.Cluster.ControlPlanes, node.Peer{Name: p.Name, Address: p.Address.String()})
+	}
+	node.SetDefaults(n)
+	c, err := kubeadm.New(n, kubeadm.Host{Hostname: m.Name, KubernetesVersion: "v1.36.3", Now: time.Now()})
+	return n, c, err
+}
+
+// Owners are the machines whose interface carries the address.
+func (l *Lab) Owners() ([]*Machine, error) {
+	var owners []*Machine
+	for _, m := range l.Machines {
+		has, err := m.owns()
+		if err != nil {
+			return nil, err
+		}
+		if has {
+			owners = append(owners, m)
+		}
+	}
+	return owners, nil
+}
+
+// Ask asks on the virtual address who is there, from outside.
+func (l *Lab) Ask(ctx context.Context) (string, error) {
+	pool := x509.NewCertPool()
+	pool.AddCert(l.ca.Cert)
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "kubernetes"},
+		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+			err = l.wire.do(func() error {
+				conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
+				return err
+			})
+			return conn, err
+		}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+netip.AddrPortFrom(VIP, Port).String()+"/livez", nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	name, err := io.ReadAll(resp.Body)
+	return string(name), err
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/imgbuild/imgbuild/builder/tool"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
+	"github.com/imgbuild/imgbuild/firstboot/vip"
+)
+
+// Machine is one control plane of the segment.
+type Machine struct {
+	Name    string
+	Address netip.Addr
+
+	lab        *Lab
+	dir        string
+	space      *space
+	keepalived *exec.Cmd
+	watch      *exec.Cmd
+	api        *http.Server
+}
+
+// Plug connects the machine to the segment, or cuts it off in a way it does not notice: its
+// own link stays up, as behind a switch.
+func (m *Machine) Plug(in bool) error {
+	return m.lab.wire.do(func() error {
+		port, err := netlink.LinkByName(m.Name)
+		if err != nil {
+			return err
+		}
+		if !in {
+			return netlink.LinkSetNoMaster(port)
+		}
+		bridge, err := netlink.LinkByName("wire")
+		if err != nil {
+			return err
+		}
+		return errors.Join(netlink.LinkSetMaster(port, bridge), netlink.LinkSetUp(port))
+	})
+}
+
+// Keepalived prepares to run the real keepalived on a file. It reads the build options its
+// package ships in /etc, and looks for them beside itself as well.
+func Keepalived(ctx context.Context, tools *tool.Set, dir string, args ...string) (*exec.Cmd, error) {
+	options, err := os.ReadFile(filepath.Join(tools.Dir, "etc/keepalived/keepalived.config-opts"))
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "keepalived.config-opts"), options, 0o644); err != nil {
+		return nil, err
+	}
+	cmd, err := tools.Command(ctx, "keepalived", args...)
+	if err != nil {
+		return nil, err
+	}
+	if i := slices.Index(cmd.Args, "--argv0"); i > 0 {
+		cmd.Args[i+1] = filepath.Join(dir, "keepalived")
+	}
+	return cmd, nil
+}
+
+// Start runs the watch and keepalived, with the configuration that first boot renders. Only
+// the paths of this machine's files are its own.
+func (m *Machine) Start() error {
+	n, c, err := m.lab.document(m)
+	if err != nil {
+		return err
+	}
+	k, err := vip.New(n, c, "eth0")
+	if err != nil {
+		return err
+	}
+	state := filepath.Join(m.dir, "apiserver")
+	text := bytes.ReplaceAll(k.Config().Data, []byte(vip.StateFile), []byte(state))
+	config := filepath.Join(m.dir, "keepalived.conf")
+	if err := os.WriteFile(config, text, 0o644); err != nil {
+		return err
+	}
+	m.watch = exec.Command(m.lab.watch, "--endpoint", netip.AddrPortFrom(m.Address, Port).String(), "--state", state, "--ca", filepath.Join(m.dir, "ca.crt"))
+	if err := m.run(m.watch, "watch.log"); err != nil {
+		return err
+	}
+	args := []string{"--dont-fork", "--log-console", "--no-syslog", "--vrrp", "--use-file", config}
+	for _, kind := range []string{"pid", "vrrp_pid", "checkers_pid", "bfd_pid"} {
+		args = append(args, "--"+kind+"="+filepath.Join(m.dir, kind))
+	}
+	if m.keepalived, err = Keepalived(context.Background(), m.lab.tools, m.dir, args...); err != nil {
+		return err
+	}
+	return m.run(m.keepalived, "keepalived.log")
+}
+
+// run starts a program on the machine.
+func (m *Machine) run(cmd *exec.Cmd, log string) error {
+	f, err := os.OpenFile(filepath.Join(m.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	cmd.Stdout, cmd.Stderr = f, f
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return m.space.do(cmd.Start)
+}
+
+// Log is what keepalived and the watch said.
+func (m *Machine) Log() string {
+	var b strings.Builder
+	for _, f := range []string{"watch.log", "keepalived.log"} {
+		text, err := os.ReadFile(filepath.Join(m.dir, f))
+		fmt.Fprintf(&b, "%s %s: %v\n%s", m.Name, f, err, text)
+	}
+	return b.String()
+}
+
+// Kill ends keepalived, parent and child at once and without a word, and leaves the address
+// where it was.
+func (m *Machine) Kill() error { return m.end(&m.keepalived, syscall.SIGKILL) }
+
+// Crash ends keepalived's parent without a word.
+func (m *Machine) Crash() error {
+	cmd := m.keepalived
+	m.keepalived = nil
+	if err := cmd.Process.Kill(); err != nil {
+		return err
+	}
+	gone(cmd)
+	return nil
+}
+
+// gone waits for a program and its children, as systemd does before it starts a unit again.
+func gone(cmd *exec.Cmd) {
+	_ = cmd.Wait() // ended by a signal
+	for syscall.Kill(-cmd.Process.Pid, 0) == nil {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// Stop ends everything on the machine but the API server, in good order.
+func (m *Machine) Stop() error {
+	return errors.Join(m.end(&m.watch, syscall.SIGTERM), m.end(&m.keepalived, syscall.SIGTERM))
+}
+
+// end sends a signal to a program and all its children.
+func (m *Machine) end(cmd **exec.Cmd, sig syscall.Signal) error {
+	if *cmd == nil || (*cmd).Process == nil {
+		return nil
+	}
+	err := syscall.Kill(-(*cmd).Process.Pid, sig)
+	gone(*cmd)
+	*cmd = nil
+	return err
+}
+
+func (m *Machine) owns() (has bool, err error) {
+	err = m.space.do(func() error {
+		addrs, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+		for _, a := range addrs {
+			if ip, ok := netip.AddrFromSlice(a.IP); ok && ip.Unmap() == VIP {
+				has = true
+			}
+		}
+		return err
+	})
+	return has, err
+}
+
+// StartAPI makes the machine's API server answer, with a certificate of the cluster's
+// authority and the machine's name.
+func (m *Machine) StartAPI() error {
+	pair, err := m.lab.maker.Leaf(pki.Spec{Name: "apiserver", CommonName: "kube-apiserver", Signer: pki.CA, Server: true,
+		DNS: []string{"kubernetes"}, IPs: []netip.Addr{m.Address, VIP}}, m.lab.ca)
+	if err != nil {
+		return err
+	}
+	m.api = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(m.Name)) }),
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{pair.Cert.Raw}, PrivateKey: pair.Key}}}}
+	var l net.Listener
+	if err := m.space.do(func() (err error) {
+		l, err = net.Listen("tcp", ":"+strconv.Itoa(Port))
+		return err
+	}); err != nil {
+		return err
+	}
+	go func(s *http.Server) { _ = s.ServeTLS(l, "", "") }(m.api)
+	return nil
+}
+
+// StopAPI makes it fall silent.
+func (m *Machine) StopAPI() error {
+	if m.api == nil {
+		return nil
+	}
+	err := m.api.Close()
+	m.api = nil
+	return err
+}
