@@ -46,6 +46,9 @@ func (a *app) runCommand() *cobra.Command {
 			if c.dir != "" {
 				return a.runCluster(cmd.Context(), cmd, f, c)
 			}
+			if err := c.unused(); err != nil {
+				return err
+			}
 			return a.run(cmd.Context(), f)
 		},
 	}

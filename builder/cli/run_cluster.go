@@ -35,6 +35,14 @@ func (c *clusterFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&c.capture, "capture", "", "with --cluster: write every frame that hosts send to this pcap file")
 }
 
+// unused reports flags that need a cluster and have none.
+func (c *clusterFlags) unused() error {
+	if len(c.only) > 0 || c.capture != "" {
+		return fault.New(fault.Usage, "name a rendered cluster with --cluster", "--only and --capture are about the hosts of a cluster")
+	}
+	return nil
+}
+
 // The profiles of hosts when neither --profile nor --image names an image for all.
 const (
 	controlPlaneProfile = "controlplane"

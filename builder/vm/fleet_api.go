@@ -28,6 +28,7 @@ type fleetAPI struct {
 	tls        *tls.Config
 	addresses  []string
 	gateway    *gateway.Gateway
+	good       *watcher // the address that answered last
 }
 
 // newFleetAPI reads a kubeconfig and lets it lead into the segment until close.
@@ -95,25 +96,49 @@ func setProxy(path, url string) error {
 	return os.Rename(temporary, path)
 }
 
-// client reaches one address of the API under the certificate it has on the segment.
-func (a *fleetAPI) client(address string) *http.Client {
+// dialLimit bounds how long an address is tried that nobody may have yet.
+const dialLimit = time.Second
+
+// client reaches one address of the API under the certificate it has on the segment. Without
+// keep every request has a connection of its own.
+func (a *fleetAPI) client(address string, keep bool) *http.Client {
 	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
-		TLSClientConfig: a.tls, DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return a.gateway.Dial(ctx, address) },
+		TLSClientConfig: a.tls, DisableKeepAlives: !keep,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, dialLimit)
+			defer cancel()
+			return a.gateway.Dial(ctx, address)
+		},
 	}}
 }
 
-// nodes asks one address after the other for all nodes.
+// nodes asks for all nodes, at the address that answered last, else at each in order. It is
+// for one goroutine.
 func (a *fleetAPI) nodes(ctx context.Context) ([]core.Node, error) {
+	if a.good != nil {
+		if nodes, err := a.good.nodes(ctx); err == nil {
+			return nodes, nil
+		}
+		a.good.client.CloseIdleConnections()
+		a.good = nil
+	}
 	err := errors.New("no address of the API is known")
 	for _, address := range a.addresses {
-		var list core.NodeList
-		w := &watcher{url: "https://" + address, client: a.client(address)}
-		if err = w.get(ctx, "/api/v1/nodes?limit=500", &list); err == nil {
-			return list.Items, nil
+		w := &watcher{url: "https://" + address, client: a.client(address, true)}
+		var nodes []core.Node
+		if nodes, err = w.nodes(ctx); err == nil {
+			a.good = w
+			return nodes, nil
 		}
+		w.client.CloseIdleConnections()
 	}
 	return nil, err
+}
+
+func (w *watcher) nodes(ctx context.Context) ([]core.Node, error) {
+	var list core.NodeList
+	err := w.get(ctx, "/api/v1/nodes?limit=500", &list)
+	return list.Items, err
 }
 
 // Ask gets a path of the API at an address (host:port) of the segment over a connection of
@@ -122,12 +147,17 @@ func (f *Fleet) Ask(ctx context.Context, address, path string) error {
 	if f.api == nil {
 		return errors.New("the fleet has no kubeconfig")
 	}
-	w := &watcher{url: "https://" + address, client: f.api.client(address)}
+	w := &watcher{url: "https://" + address, client: f.api.client(address, false)}
 	return w.get(ctx, path, nil)
 }
 
 // watch looks for Ready nodes as long as the fleet runs.
 func (f *Fleet) watch() {
+	defer func() {
+		if f.api.good != nil {
+			f.api.good.client.CloseIdleConnections()
+		}
+	}()
 	answered := false
 	for {
 		if nodes, err := f.api.nodes(f.ctx); err == nil {

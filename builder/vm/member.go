@@ -80,6 +80,9 @@ func (m *Member) Machine() *Machine {
 
 // Start switches the machine on, with the disk it has.
 func (m *Member) Start() error {
+	if m.Machine() != nil {
+		return hostError(m, errors.New("it is switched on already"))
+	}
 	s := m.fleet.opts.Machine
 	s.Name, s.Dir, s.Ignition = m.Host.Name, m.Dir, m.Host.Ignition
 	if m.Host.Image != "" {
@@ -101,7 +104,9 @@ func (m *Member) Start() error {
 	m.mu.Lock()
 	m.machine = machine
 	m.mu.Unlock()
+	m.recorder.mu.Lock()
 	m.recorder.Machine = fmt.Sprintf("QEMU %s, %d CPUs, %d MiB, UEFI", machine.Spec.Accel, machine.Spec.CPUs, machine.Spec.MemoryMiB)
+	m.recorder.mu.Unlock()
 	go func() {
 		<-machine.Exited()
 		err := machine.Err()
