@@ -96,13 +96,17 @@ func setProxy(path, url string) error {
 	return os.Rename(temporary, path)
 }
 
-// dialLimit bounds how long an address is tried that nobody may have yet.
-const dialLimit = time.Second
+// dialLimit bounds how long an address is tried that nobody may have yet, answerLimit how long
+// a request may take: emulated machines that share a busy host need seconds for a handshake.
+const (
+	dialLimit   = time.Second
+	answerLimit = 30 * time.Second
+)
 
 // client reaches one address of the API under the certificate it has on the segment. Without
 // keep every request has a connection of its own.
 func (a *fleetAPI) client(address string, keep bool) *http.Client {
-	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+	return &http.Client{Timeout: answerLimit, Transport: &http.Transport{
 		TLSClientConfig: a.tls, DisableKeepAlives: !keep,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, dialLimit)

@@ -106,14 +106,14 @@ func (h *haCluster) owner() *vm.Member {
 	return owners[0]
 }
 
-// answers measures how long it takes from now until the API answers on the virtual address,
-// asking anew every 100 ms.
+// answers measures how long it takes from now until the API answers on the virtual address. An
+// attempt gives up after a second without a connection, so that is how exact it is.
 func (h *haCluster) answers() time.Duration {
 	h.Helper()
 	began := time.Now()
 	for limit := began.Add(5 * time.Minute); time.Now().Before(limit); {
 		asked := time.Now()
-		ctx, cancel := context.WithTimeout(h.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(h.Context(), 10*time.Second)
 		err := h.fleet.Ask(ctx, h.index.Endpoint, "/readyz")
 		cancel()
 		if err == nil {
