@@ -8,6 +8,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -136,16 +138,9 @@ func (m *Machine) Log() string {
 // where it was.
 func (m *Machine) Kill() error { return m.end(&m.keepalived, syscall.SIGKILL) }
 
-// Crash ends keepalived's parent without a word.
-func (m *Machine) Crash() error {
-	cmd := m.keepalived
-	m.keepalived = nil
-	if err := cmd.Process.Kill(); err != nil {
-		return err
-	}
-	gone(cmd)
-	return nil
-}
+// Crash ends keepalived's parent without a word, and does not wait for what its child makes
+// of that. Stop does, before the machine can start again.
+func (m *Machine) Crash() error { return m.keepalived.Process.Kill() }
 
 // gone waits for a program and its children, as systemd does before it starts a unit again.
 func gone(cmd *exec.Cmd) {
@@ -166,6 +161,9 @@ func (m *Machine) end(cmd **exec.Cmd, sig syscall.Signal) error {
 		return nil
 	}
 	err := syscall.Kill(-(*cmd).Process.Pid, sig)
+	if errors.Is(err, syscall.ESRCH) {
+		err = nil // it has ended by itself
+	}
 	gone(*cmd)
 	*cmd = nil
 	return err
@@ -192,7 +190,7 @@ func (m *Machine) StartAPI() error {
 	if err != nil {
 		return err
 	}
-	m.api = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(m.Name)) }),
+	m.api = &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(m.Name)) }),
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{pair.Cert.Raw}, PrivateKey: pair.Key}}}}
 	var l net.Listener
 	if err := m.space.do(func() (err error) {
