@@ -79,7 +79,7 @@ func CCompiler(ctx context.Context, env Env) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	entry, err := env.Store.Derive(ctx, store.NewKey("cc", 1, set.Dir), func(_ context.Context, dir string) error {
+	entry, err := env.Store.Derive(ctx, store.NewKey("cc", 2, set.Dir), func(_ context.Context, dir string) error {
 		run := func(program string) string {
 			return fmt.Sprintf("#!/bin/sh\nexec '%[1]s/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2' --library-path '%[1]s/usr/lib/x86_64-linux-gnu' --argv0 '%[1]s%[2]s' '%[1]s%[2]s'", set.Dir, program)
 		}
@@ -88,9 +88,20 @@ func CCompiler(ctx context.Context, env Env) (string, error) {
 				return err
 			}
 		}
+		// The C library's linker script names files below /lib and /lib64, which are links in
+		// a system and in no package of the set.
+		root := filepath.Join(dir, "root")
+		if err := os.Mkdir(root, 0o755); err != nil {
+			return err
+		}
+		for link, target := range map[string]string{"usr": set.Dir + "/usr", "lib": "usr/lib", "lib64": "usr/lib64"} {
+			if err := os.Symlink(target, filepath.Join(root, link)); err != nil {
+				return err
+			}
+		}
 		// The helpers are found beside the driver's script, wherever the store puts it.
 		driver := strings.Replace(run("/usr/bin/x86_64-linux-gnu-gcc-14"), "exec ", "here=$(dirname \"$0\")\nexec ", 1)
-		return os.WriteFile(filepath.Join(dir, "cc"), []byte(driver+" -B\"$here/\" --sysroot='"+set.Dir+"' \"$@\"\n"), 0o755)
+		return os.WriteFile(filepath.Join(dir, "cc"), []byte(driver+" -B\"$here/\" --sysroot=\"$here/root\" \"$@\"\n"), 0o755)
 	})
 	if err != nil {
 		return "", err
