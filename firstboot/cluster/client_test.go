@@ -313,7 +313,7 @@ func TestUpdateNodeWaitsAndStartsOver(t *testing.T) {
 	if err := c.WaitReadyThisBoot(t.Context(), "n", "boot-1"); err != nil {
 		t.Error(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	var not *NotReadyError
 	if err := c.WaitReadyThisBoot(ctx, "n", "boot-2"); !errors.As(err, &not) {

@@ -46,11 +46,11 @@ func TestPagesSayWhatMatters(t *testing.T) {
 		"cli/imgbuild.md":             {"`--cache-dir`", "`-o`, `--output`", "(imgbuild-plan.md)", "## Flags of every verb"},
 		"cli/imgbuild-cache-prune.md": {"`--unused`", "720h"},
 		"cli/firstboot.md":            {"## run", "--from-ignition", "130  a signal ended the run"},
-		"node.md": {"| `serviceSubnet` (optional) | text | `10.96.0.0/12` |", "`ECDSA-P256`, `ECDSA-P384`", "`8760h`", "`51` with a `vip`",
+		"node.md": {"| `serviceSubnet` (optional) | text | `10.96.0.0/12` |", "`ECDSA-P256`, `ECDSA-P384`", "`8760h`", "1-255; 0 derives it from the address",
 			"`direct`, `vip` with a `vip`", "[Networking](#networking)", "| `ttl` (optional) | duration | `24h` |"},
 		"component.md": {"`unimport` (optional) | list of text", "[Program](#program)"},
 		"status.md":    {"imgbuild: phase NAME STATE TOOK", "`bootTime` | RFC 3339 time", "## Event"},
-		"phases.md":    {"| `etcd` | etcd's static pod is in place | certs, base-image | control-plane | 1m0s | 1 | refuse |", "certs --> kubeconfig", "| `swap` | error |", "| `product-uuid` | warning |"},
+		"phases.md":    {"| `etcd` | etcd's static pod is in place | certs, base-image | control-plane | 2m30s | 1 | refuse |", "certs --> kubeconfig", "| `swap` | error |", "| `product-uuid` | warning |"},
 	} {
 		text := all[directory+"/"+name]
 		for _, want := range wants {
