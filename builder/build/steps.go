@@ -106,7 +106,7 @@ func indexModules(ctx context.Context, w *work, s *plan.Step) error {
 		return err
 	}
 	entry, err := w.Store.Derive(ctx, s.Key, func(ctx context.Context, dir string) error {
-		_, err := w.extractModules(ctx, w.kernel, w.profile.Kernel.Modules, dir)
+		_, err := w.extractModules(ctx, w.kernel, kmod.Selection{Modules: w.profile.Kernel.Modules, Compressed: w.profile.Kernel.Compressed}, dir)
 		return err
 	})
 	if err != nil {
@@ -122,7 +122,7 @@ func indexInitrdModules(ctx context.Context, w *work, s *plan.Step) error {
 		if err != nil {
 			return err
 		}
-		x, err := w.extractModules(ctx, kernel, w.profile.Initrd.Modules, dir)
+		x, err := w.extractModules(ctx, kernel, kmod.Selection{Modules: w.profile.Initrd.Modules}, dir)
 		if err != nil {
 			return err
 		}
@@ -135,9 +135,9 @@ func indexInitrdModules(ctx context.Context, w *work, s *plan.Step) error {
 	return err
 }
 
-// extractModules writes the kernel's modules that match globs, and their index, to dir.
-func (w *work) extractModules(ctx context.Context, kernel *tree.Tree, globs []string, dir string) (*kmod.Extraction, error) {
-	x, err := kmod.Extract(kernel, globs, dir)
+// extractModules writes the kernel's modules that s selects, and their index, to dir.
+func (w *work) extractModules(ctx context.Context, kernel *tree.Tree, s kmod.Selection, dir string) (*kmod.Extraction, error) {
+	x, err := kmod.Extract(kernel, s, dir)
 	if err != nil {
 		return nil, blame(ctx, fault.Config, err, correctProfile)
 	}

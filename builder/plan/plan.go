@@ -163,7 +163,8 @@ func New(s Spec) (*Plan, error) {
 	index := p.add(&Step{Name: "module-index", Kind: ModuleIndex, Purpose: "select kernel modules and index them",
 		Needs: []string{"unpack", "tool/kmod"}, Inputs: packageInputs(kernel)})
 	index.Inputs = append(index.Inputs, tool.Inputs...)
-	index.Key = key(ModuleIndex, index.Inputs, s.Profile.Kernel.Modules...)
+	// No glob is absolute, so that none can be taken for the mark between the lists.
+	index.Key = key(ModuleIndex, index.Inputs, slices.Concat(s.Profile.Kernel.Modules, []string{"/compressed"}, s.Profile.Kernel.Compressed)...)
 
 	early := p.add(&Step{Name: "initrd-modules", Kind: InitrdModules, Purpose: "the same for the modules of the initial RAM disk",
 		Needs: []string{"module-index"}, Inputs: index.Inputs})

@@ -160,7 +160,12 @@ func TestKeysChangeWithInputsOnly(t *testing.T) {
 		"date of an older index":   {func(s *plan.Spec) { s.Lock.Archives[0].Date = "Sun, 13 Sep 2026 07:55:41 UTC" }, nil},
 		"modules of the kernel":    {func(s *plan.Spec) { s.Profile.Kernel.Modules = []string{"fs/*"} }, []string{"image", "module-index"}},
 		"modules of the initrd":    {func(s *plan.Spec) { s.Profile.Initrd.Modules = nil }, []string{"image", "initrd", "initrd-modules"}},
+		"compression of modules":   {func(s *plan.Spec) { s.Profile.Kernel.Compressed = []string{"fs/*"} }, []string{"image", "module-index"}},
 		// The same list of globs, cut elsewhere.
+		"modules moved to the compressed": {func(s *plan.Spec) {
+			k := &s.Profile.Kernel
+			k.Modules, k.Compressed = k.Modules[:1], k.Modules[1:]
+		}, []string{"image", "module-index"}},
 		"modules moved to the initrd": {func(s *plan.Spec) {
 			s.Profile.Kernel.Modules, s.Profile.Initrd.Modules = []string{"fs/*"}, []string{"net/*", "md/*"}
 		}, []string{"image", "initrd", "initrd-modules", "module-index"}},

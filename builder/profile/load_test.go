@@ -198,6 +198,7 @@ func TestLoadBaseProblems(t *testing.T) {
 		"user and group ids":   {"gid: 901", "gid: 900", `group id 900 belongs to "kvm" already`},
 		"uid range":            {"uid: 900", "uid: -1", `users[0].uid: value "-1": is out of range; allowed: 0 to 4294967295`},
 		"glob":                 {"drivers/{net,block}/**", "drivers/[net", `kernel.modules[0]: value "drivers/[net": element "[net" is not a valid pattern`},
+		"compressed glob":      {"[quiet, console=ttyS0]", "[quiet, console=ttyS0]\n  compressed: [fs/xfs/xfs, \"fs/[x\"]", `kernel.compressed[1]: value "fs/[x": element "[x" is not a valid pattern`},
 		"absolute module":      {"fs/erofs/erofs", "/fs/erofs/erofs", "initrd.modules[0]: value \"/fs/erofs/erofs\": is absolute"},
 		"relative initrd file": {"/usr/bin/udevadm", "usr/bin/udevadm", "initrd.files[0]: value \"usr/bin/udevadm\": is not an absolute path or pattern"},
 		"argument with blank":  {"quiet, ", "quiet splash, ", `kernel.arguments[0]: value "quiet splash": holds a blank outside quotes`},

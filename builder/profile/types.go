@@ -97,6 +97,12 @@ type Kernel struct {
 	// Modules are globs below the kernel directory of /usr/lib/modules/<version>/, without
 	// .ko suffixes; dependencies are added. What matches none is left out.
 	Modules []string `yaml:"modules"`
+	// Compressed are globs of those modules that stay as the package ships them (.ko.xz),
+	// which saves about four fifths of their size; the others are stored unpacked,
+	// which saves the time to unpack them. It is for modules that only some machines load.
+	// A glob that matches no module of the image is an error. The modules of the initrd
+	// are never compressed.
+	Compressed []string `yaml:"compressed,omitempty"`
 	// Arguments are those of the command line, one each; the root hash is added.
 	Arguments []string `yaml:"arguments"`
 }

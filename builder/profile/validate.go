@@ -157,6 +157,9 @@ func (c *checker) kernel() {
 	for i, g := range k.Modules {
 		c.glob(at("kernel.modules", i), g, false)
 	}
+	for i, g := range k.Compressed {
+		c.glob(at("kernel.compressed", i), g, false)
+	}
 	for i, g := range c.p.Initrd.Modules {
 		c.glob(at("initrd.modules", i), g, false)
 	}

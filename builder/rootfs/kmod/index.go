@@ -21,7 +21,10 @@ import (
 // Depmod returns a command that runs depmod with the arguments given.
 type Depmod func(ctx context.Context, args ...string) (*exec.Cmd, error)
 
-// Index runs depmod over the extraction.
+// Index runs depmod over the extraction and then packs the modules that stay compressed.
+// In that order, because depmod takes their names from the directory and looks at the
+// first bytes of a file to learn whether it is compressed: it names the files as they
+// will be, needs no library that unpacks them, and does not unpack them a second time.
 func (x *Extraction) Index(ctx context.Context, depmod Depmod) error {
 	cmd, err := depmod(ctx, "-b", x.Dir, x.Release)
 	if err != nil {
@@ -37,7 +40,7 @@ func (x *Extraction) Index(ctx context.Context, depmod Depmod) error {
 			return fmt.Errorf("%s ran but wrote no %s", strings.Join(cmd.Args, " "), name)
 		}
 	}
-	return nil
+	return x.packed.restore(x.moduleDir())
 }
 
 // Trim removes from an indexed extraction what is for depmod and for people alone.

@@ -4,7 +4,8 @@
 // that match the profile's globs and, recursively, those they depend on. Modules are
 // stored decompressed, because a virtual machine's processor unpacks XZ slower than a
 // disk reads the difference, and because the image as a whole is compressed for
-// transport anyway. The index files are made by depmod (kmod project).
+// transport anyway; those that few nodes load may stay compressed to save space. The
+// index files are made by depmod (kmod project).
 package kmod
 
 import (
@@ -42,21 +43,33 @@ func Release(t *tree.Tree) (string, error) {
 	return found[0], nil
 }
 
+// Selection says which modules of a kernel to take. A glob is matched against the path
+// below "kernel/" without the suffix .ko or .ko.xz, and may end in "/**".
+type Selection struct {
+	// Modules are globs; what the matching modules depend on is added.
+	Modules []string
+	// Compressed are globs of those among them that stay as they are shipped (.ko.xz). A
+	// kernel that does not unpack modules itself is refused.
+	Compressed []string
+}
+
 // Extraction is a directory that holds selected modules and, after Index, their index.
 type Extraction struct {
 	// Dir is the root of the module tree: Dir/usr/lib/modules/<Release>/...
 	Dir     string
 	Release string
-	// Modules are the paths of the selected modules below the release directory,
-	// decompressed names ("kernel/fs/erofs/erofs.ko"), sorted.
+	// Modules are the paths of the selected modules below the release directory, with the
+	// names they have in the image ("kernel/fs/erofs/erofs.ko"), sorted.
 	Modules []string
+
+	packed *packing
 }
 
-// Extract writes the modules of t that match any of the globs, with everything they
-// depend on, to dir. A glob is matched against the path below "kernel/" without the
-// .ko suffix, and may end in "/**". Globs that match neither a module nor a built-in
-// are all reported in one error.
-func Extract(t *tree.Tree, globs []string, dir string) (*Extraction, error) {
+// Extract writes the modules of t that s selects, with everything they depend on, to dir.
+// Those that stay compressed have their name but not yet their content: see Index. Globs
+// that match neither a module nor a built-in are all reported in one error, and so are
+// globs for compression that match no selected module.
+func Extract(t *tree.Tree, s Selection, dir string) (*Extraction, error) {
 	release, err := Release(t)
 	if err != nil {
 		return nil, err
@@ -78,11 +91,15 @@ func Extract(t *tree.Tree, globs []string, dir string) (*Extraction, error) {
 	if err != nil {
 		return nil, err
 	}
-	queue, err := match(paths, builtin, globs)
+	queue, err := match(paths, builtin, s.Modules)
 	if err != nil {
 		return nil, err
 	}
-	x := &Extraction{Dir: dir, Release: release}
+	packed, err := newPacking(t, release, s.Compressed)
+	if err != nil {
+		return nil, err
+	}
+	x := &Extraction{Dir: dir, Release: release, packed: packed}
 	if err := x.prepare(t, base); err != nil {
 		return nil, err
 	}
@@ -90,7 +107,7 @@ func Extract(t *tree.Tree, globs []string, dir string) (*Extraction, error) {
 		return nil, err
 	}
 	slices.Sort(x.Modules)
-	return x, nil
+	return x, packed.unused()
 }
 
 // Name returns the module name of a path: its base name with dashes as underscores,
@@ -252,10 +269,17 @@ func (x *Extraction) extract(n *tree.Node, base string) (string, Info, error) {
 	if err != nil {
 		return "", Info{}, err
 	}
-	rel := strings.TrimSuffix(strings.TrimPrefix(n.Path, base+"/"), ".xz")
 	info, err := ParseInfo(data)
 	if err != nil {
 		return "", Info{}, fmt.Errorf("%s: %w", n.Path, err)
+	}
+	rel := strings.TrimPrefix(n.Path, base+"/")
+	keep, err := x.packed.keep(rel, n)
+	if err != nil {
+		return "", Info{}, err
+	}
+	if !keep {
+		rel = strings.TrimSuffix(rel, ".xz")
 	}
 	to := filepath.Join(x.moduleDir(), filepath.FromSlash(rel))
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {

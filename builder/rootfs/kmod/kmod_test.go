@@ -19,28 +19,52 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// module returns an ELF object that holds nothing but a .modinfo section.
-func module(t testing.TB, info ...string) []byte {
+// section is a section of an ELF object.
+type section struct {
+	name   string
+	header elf.Section64
+	data   string
+}
+
+// object returns a relocatable ELF object of the sections, the first of which has index 1.
+func object(t testing.TB, sections ...section) []byte {
 	t.Helper()
+	names := "\x00"
+	for _, s := range sections {
+		names += s.name + "\x00"
+	}
+	names += ".shstrtab\x00"
+	sections = append(sections, section{".shstrtab", elf.Section64{Type: uint32(elf.SHT_STRTAB)}, names})
+	header := binary.Size(elf.Header64{})
+	table, body := []elf.Section64{{}}, ""
+	for _, s := range sections {
+		body += strings.Repeat("\x00", -len(body)&7)
+		s.header.Name, s.header.Addralign = uint32(strings.Index(names, "\x00"+s.name+"\x00")+1), 8
+		s.header.Off, s.header.Size = uint64(header+len(body)), uint64(len(s.data))
+		table, body = append(table, s.header), body+s.data
+	}
+	body += strings.Repeat("\x00", -len(body)&7)
+	h := elf.Header64{Type: uint16(elf.ET_REL), Machine: uint16(elf.EM_X86_64), Version: 1, Ehsize: uint16(header),
+		Shentsize: uint16(binary.Size(elf.Section64{})), Shnum: uint16(len(table)), Shstrndx: uint16(len(table) - 1), Shoff: uint64(header + len(body))}
+	copy(h.Ident[:], elf.ELFMAG)
+	h.Ident[elf.EI_CLASS], h.Ident[elf.EI_DATA], h.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), 1
 	var b bytes.Buffer
-	modinfo := strings.Join(info, "\x00") + "\x00"
-	names := "\x00.modinfo\x00.shstrtab\x00"
-	header := int(binary.Size(elf.Header64{}))
-	write := func(v any) {
+	for _, v := range []any{h, []byte(body), table} {
 		if err := binary.Write(&b, binary.LittleEndian, v); err != nil {
 			t.Fatal(err)
 		}
 	}
-	h := elf.Header64{Type: uint16(elf.ET_REL), Machine: uint16(elf.EM_X86_64), Version: 1, Ehsize: uint16(header),
-		Shentsize: uint16(binary.Size(elf.Section64{})), Shnum: 3, Shstrndx: 2, Shoff: uint64(header + len(modinfo) + len(names))}
-	copy(h.Ident[:], elf.ELFMAG)
-	h.Ident[elf.EI_CLASS], h.Ident[elf.EI_DATA], h.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), 1
-	write(h)
-	b.WriteString(modinfo + names)
-	write(elf.Section64{})
-	write(elf.Section64{Name: 1, Type: uint32(elf.SHT_PROGBITS), Off: uint64(header), Size: uint64(len(modinfo)), Addralign: 1})
-	write(elf.Section64{Name: 10, Type: uint32(elf.SHT_STRTAB), Off: uint64(header + len(modinfo)), Size: uint64(len(names)), Addralign: 1})
 	return b.Bytes()
+}
+
+func modinfo(info ...string) section {
+	return section{".modinfo", elf.Section64{Type: uint32(elf.SHT_PROGBITS)}, strings.Join(info, "\x00") + "\x00"}
+}
+
+// module returns an ELF object that holds nothing but a .modinfo section.
+func module(t testing.TB, info ...string) []byte {
+	t.Helper()
+	return object(t, modinfo(info...))
 }
 
 func compressed(t testing.TB, data []byte) []byte {
@@ -103,7 +127,7 @@ func TestExtractTakesWhatTheGlobsNeed(t *testing.T) {
 		"built in is fine": {[]string{"drivers/base/built-in", "sound/noise"}, "kernel/sound/noise.ko"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			x, err := Extract(kernel(t, modules), c.globs, t.TempDir())
+			x, err := Extract(kernel(t, modules), Selection{Modules: c.globs}, t.TempDir())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -147,7 +171,7 @@ func TestExtractRefuses(t *testing.T) {
 		"no kernel":          {tree.New(), nil, "found 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := Extract(c.tree, c.globs, t.TempDir()); err == nil || !strings.Contains(err.Error(), c.want) {
+			if _, err := Extract(c.tree, Selection{Modules: c.globs}, t.TempDir()); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
 		})
@@ -156,7 +180,7 @@ func TestExtractRefuses(t *testing.T) {
 
 func TestDecompressedModulesAreUsedAgain(t *testing.T) {
 	k := kernel(t, modules)
-	x, err := Extract(k, []string{"fs/big"}, t.TempDir())
+	x, err := Extract(k, Selection{Modules: []string{"fs/big"}}, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +198,7 @@ func TestDecompressedModulesAreUsedAgain(t *testing.T) {
 			t.Errorf("%s present: %v, want %v", p, got, want)
 		}
 	}
-	again, err := Extract(both, []string{"fs/big", "net/other"}, t.TempDir())
+	again, err := Extract(both, Selection{Modules: []string{"fs/big", "net/other"}}, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
