@@ -71,7 +71,13 @@ func FindHost(ctx context.Context, root string, n *node.Node) (kubeadm.Host, err
 	if _, err := os.Stat(filepath.Join(root, resolvedFile)); err == nil {
 		h.UploadResolvConf = resolvedFile
 	}
-	h.Address, err = awaitAddress(ctx, n.Node.Address, n.Node.Interface)
+	var vip netip.Addr
+	if n.VIP.Address != "" {
+		if vip, err = netip.ParseAddr(n.VIP.Address); err != nil {
+			return h, phase.Permanent(fmt.Errorf("vip.address: %w", err))
+		}
+	}
+	h.Address, err = awaitAddress(ctx, n.Node.Address, n.Node.Interface, vip.Unmap())
 	return h, err
 }
 
@@ -98,9 +104,9 @@ func kubernetesVersion(ctx context.Context, program string) (string, error) {
 }
 
 // awaitAddress returns the node's address once a network interface carries it.
-func awaitAddress(ctx context.Context, want, iface string) (netip.Addr, error) {
+func awaitAddress(ctx context.Context, want, iface string, vip netip.Addr) (netip.Addr, error) {
 	for {
-		a, err := findAddress(want, iface)
+		a, err := findAddress(want, iface, vip)
 		if err == nil {
 			return a, nil
 		}
@@ -112,7 +118,7 @@ func awaitAddress(ctx context.Context, want, iface string) (netip.Addr, error) {
 	}
 }
 
-func findAddress(want, iface string) (netip.Addr, error) {
+func findAddress(want, iface string, vip netip.Addr) (netip.Addr, error) {
 	if want != "" {
 		w, err := netip.ParseAddr(want)
 		if err != nil {
@@ -143,20 +149,28 @@ func findAddress(want, iface string) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, err
 	}
+	if a, ok := chooseAddress(addrs, vip); ok {
+		return a, nil
+	}
+	return netip.Addr{}, fmt.Errorf("interface %s has no global address of its own yet", iface)
+}
+
+// chooseAddress returns the first global IPv4 address, or else the first IPv6 address. The
+// virtual address is none of the machine's own: it may be on the interface, of an owner whose
+// first boot runs again, and would be elsewhere a moment later.
+func chooseAddress(addrs []net.Addr, vip netip.Addr) (netip.Addr, bool) {
 	var v6 netip.Addr
 	for _, a := range addrs {
 		got, ok := global(a)
 		switch {
-		case ok && got.Is4():
-			return got, nil
-		case ok && !v6.IsValid():
+		case !ok || got == vip:
+		case got.Is4():
+			return got, true
+		case !v6.IsValid():
 			v6 = got
 		}
 	}
-	if v6.IsValid() {
-		return v6, nil
-	}
-	return netip.Addr{}, fmt.Errorf("interface %s has no global address yet", iface)
+	return v6, v6.IsValid()
 }
 
 // global returns a as an address other machines can reach.

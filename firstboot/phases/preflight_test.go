@@ -182,17 +182,17 @@ func TestGraph(t *testing.T) {
 }
 
 func TestFindAddress(t *testing.T) {
-	if _, err := findAddress("192.0.2.250", ""); err == nil || !strings.Contains(err.Error(), "192.0.2.250") {
+	if _, err := findAddress("192.0.2.250", "", netip.Addr{}); err == nil || !strings.Contains(err.Error(), "192.0.2.250") {
 		t.Errorf("an address nobody has: %v", err)
 	}
-	if _, err := findAddress("", "no-such-if0"); err == nil || !strings.Contains(err.Error(), "no-such-if0") {
+	if _, err := findAddress("", "no-such-if0", netip.Addr{}); err == nil || !strings.Contains(err.Error(), "no-such-if0") {
 		t.Errorf("an interface nobody has: %v", err)
 	}
 	addr, err := ownAddress()
 	if err != nil {
 		t.Skip(err)
 	}
-	if got, err := findAddress(addr.String(), ""); err != nil || got != addr {
+	if got, err := findAddress(addr.String(), "", netip.Addr{}); err != nil || got != addr {
 		t.Errorf("own address: %v, %v", got, err)
 	}
 	ifaces, err := net.Interfaces()
@@ -200,13 +200,13 @@ func TestFindAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, i := range ifaces {
-		if got, err := findAddress("", i.Name); err == nil && !got.IsGlobalUnicast() {
+		if got, err := findAddress("", i.Name, netip.Addr{}); err == nil && !got.IsGlobalUnicast() {
 			t.Errorf("%s: %v", i.Name, got)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := awaitAddress(ctx, "192.0.2.250", ""); err == nil {
+	if _, err := awaitAddress(ctx, "192.0.2.250", "", netip.Addr{}); err == nil {
 		t.Error("waiting for an address nobody has ended well")
 	}
 }
