@@ -122,6 +122,13 @@ func checkAPIServerCert(_ context.Context, e *Env) error {
 	if e.Config.VIP.IsValid() {
 		want = append(want, e.Config.VIP.String())
 	}
+	for _, other := range e.Config.ControlPlanes {
+		for _, n := range []string{other.Name, other.Address} {
+			if n != "" {
+				want = append(want, n)
+			}
+		}
+	}
 	for _, n := range want {
 		if c.VerifyHostname(n) != nil {
 			p.addf("apiserver.crt does not cover %s; it covers %v", n, sans(c))

@@ -49,8 +49,9 @@ type Config struct {
 	// EtcdMembers is the initial cluster, this machine included; nil means only this one.
 	EtcdMembers []node.Peer
 	// EtcdExisting makes etcd join a running cluster instead of starting one.
-	EtcdExisting                     bool
-	EtcdHeartbeat, EtcdElection      time.Duration
+	EtcdExisting                bool
+	EtcdHeartbeat, EtcdElection time.Duration
+	// ControlPlanes are all that the document names, this machine perhaps included.
 	ControlPlanes                    []node.Peer
 	ControlPlaneComponentHealthCheck time.Duration
 	Kubelet                          node.Kubelet
@@ -108,7 +109,7 @@ func New(n *node.Node, h Host) (*Config, error) {
 		APIServerSANs: n.APIServer.CertSANs, EtcdServerSANs: n.Etcd.ServerCertSANs, EtcdPeerSANs: n.Etcd.PeerCertSANs,
 		APIServerArgs: n.APIServer.ExtraArgs, EtcdArgs: n.Etcd.ExtraArgs,
 		EtcdHeartbeat: n.Etcd.HeartbeatInterval.D(), EtcdElection: n.Etcd.ElectionTimeout.D(),
-		ControlPlanes:                    n.Cluster.ControlPlanes,
+		ControlPlanes:                    n.KnownControlPlanes(),
 		ControlPlaneComponentHealthCheck: n.Timeouts.ControlPlaneComponentHealthCheck.D(),
 		Kubelet:                          n.Kubelet, Labels: n.Node.Labels, Taints: n.Node.Taints,
 		Delivery: n.Delivery, Network: n.Network,

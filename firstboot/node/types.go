@@ -228,6 +228,23 @@ func (c Cluster) Members() []Peer {
 	return out
 }
 
+// KnownControlPlanes returns every control plane the document names: those of
+// cluster.controlPlanes, and in a document that several control planes share its hosts. A
+// host whose address the document leaves to DHCP has an empty one.
+func (n *Node) KnownControlPlanes() []Peer {
+	out := slices.Clone(n.Cluster.ControlPlanes)
+	if n.Role != ControlPlane {
+		return out
+	}
+	for _, h := range n.Hosts {
+		p := Peer{Name: h.Node.Name, Address: h.Node.Address}
+		if !slices.Contains(out, p) && (p.Address != "" || !slices.ContainsFunc(out, func(o Peer) bool { return o.Name == p.Name })) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 // Networking holds the cluster's address ranges in CIDR notation.
 type Networking struct {
 	// PodSubnet is divided among the nodes, a /24 each.

@@ -47,6 +47,12 @@ func Specs(c *kubeadm.Config) []Spec {
 	if c.VIP.IsValid() {
 		api = append(api, c.VIP.String())
 	}
+	// Whoever was sent to one API server may be led to another: by a balancer, by a name with
+	// several addresses, by a kubeconfig that was written for one machine. Etcd's members are
+	// only ever reached as themselves.
+	for _, p := range c.ControlPlanes {
+		api = append(api, p.Name, p.Address)
+	}
 	list := []Spec{
 		{Name: CA, CommonName: "kubernetes"},
 		{Name: FrontProxyCA, CommonName: "front-proxy-ca"},

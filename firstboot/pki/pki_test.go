@@ -105,6 +105,35 @@ func TestEveryField(t *testing.T) {
 	}
 }
 
+// Every control plane's API server answers for all of them; etcd's members for themselves.
+func TestAPIServerCoversEveryControlPlane(t *testing.T) {
+	three := func(n *node.Node) {
+		n.Cluster.Endpoint = "api.example.com:6443"
+		n.VIP = node.VIP{Provider: node.VIPKeepalived, Address: "192.0.2.10"}
+		n.Cluster.ControlPlanes = []node.Peer{{Name: "cp-1", Address: "192.0.2.11"}, {Name: "cp-2", Address: "192.0.2.12"}, {Name: "cp-3", Address: "192.0.2.13"}}
+		n.Hosts = []node.Host{{Node: node.Machine{Name: "cp-1", Address: "192.0.2.11"}}, {Node: node.Machine{Name: "cp-4", Address: "192.0.2.14"}}, {Node: node.Machine{Name: "cp-5"}}}
+	}
+	alone := func(n *node.Node) { n.Cluster.ControlPlanes = []node.Peer{{Name: "cp-1", Address: "192.0.2.11"}} }
+	for name, tc := range map[string]struct {
+		edit      func(*node.Node)
+		api, etcd string
+	}{
+		"one, which is listed": {alone, want[3].sans, want[7].sans},
+		"three and their hosts": {three, "api.example.com cp-1 cp-2 cp-3 cp-4 cp-5 kubernetes kubernetes.default kubernetes.default.svc kubernetes.default.svc.cluster.local " +
+			"10.96.0.1 192.0.2.11 192.0.2.10 192.0.2.12 192.0.2.13 192.0.2.14", want[7].sans},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, s := range Specs(kubeadmtest.Config(t, tc.edit)) {
+				got := strings.Trim(fmt.Sprint(s.DNS, s.IPs), "[]")
+				got = strings.ReplaceAll(got, "] [", " ")
+				if w, ok := map[string]string{"apiserver": tc.api, "etcd/server": tc.etcd, "etcd/peer": tc.etcd}[s.Name]; ok && got != w {
+					t.Errorf("%s:\n got %s\nwant %s", s.Name, got, w)
+				}
+			}
+		})
+	}
+}
+
 func TestFilesAndModes(t *testing.T) {
 	root := t.TempDir()
 	ensure(t, root, kubeadmtest.Config(t), maker(node.ECDSAP256))
@@ -154,8 +183,11 @@ func TestReplacesOnlyWhatDoesNotFit(t *testing.T) {
 		want   []string
 	}{
 		"new endpoint name": {func(_ *Maker, c *kubeadm.Config, _ string) { c.EndpointHost = "api.example.net" }, []string{"apiserver"}},
-		"extra peer name":   {func(_ *Maker, c *kubeadm.Config, _ string) { c.EtcdPeerSANs = []string{"198.51.100.7"} }, []string{"etcd/peer"}},
-		"lost key":          {func(_ *Maker, _ *kubeadm.Config, d string) { os.Remove(d + "/apiserver.key") }, []string{"apiserver"}},
+		"another control plane": {func(_ *Maker, c *kubeadm.Config, _ string) {
+			c.ControlPlanes = []node.Peer{{Name: "cp-1", Address: "192.0.2.11"}, {Name: "cp-2", Address: "192.0.2.12"}}
+		}, []string{"apiserver"}},
+		"extra peer name": {func(_ *Maker, c *kubeadm.Config, _ string) { c.EtcdPeerSANs = []string{"198.51.100.7"} }, []string{"etcd/peer"}},
+		"lost key":        {func(_ *Maker, _ *kubeadm.Config, d string) { os.Remove(d + "/apiserver.key") }, []string{"apiserver"}},
 		"damaged leaf": {func(_ *Maker, _ *kubeadm.Config, d string) {
 			os.WriteFile(d+"/front-proxy-client.crt", []byte("x"), 0o644)
 		}, []string{"front-proxy-client"}},
