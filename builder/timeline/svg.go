@@ -14,8 +14,8 @@ const (
 	svgWidth  = 960
 	svgMargin = 24
 	// labels are right-aligned against labelRight, bars lie between plotLeft and plotRight.
-	labelRight = 196
-	plotLeft   = 208
+	labelRight = 216
+	plotLeft   = 228
 	plotRight  = svgWidth - 84
 	rowHeight  = 22
 	barHeight  = 14
