@@ -123,6 +123,17 @@ func (b Balancer) Config() kubeadm.File {
 // mark ends the line of /etc/hosts that is ours.
 const mark = "# API endpoint, written by firstboot"
 
+// WithoutHosts returns the content of /etc/hosts without our line, and whether there was one.
+func WithoutHosts(old []byte) ([]byte, bool) {
+	var out []byte
+	for line := range bytes.Lines(old) {
+		if !bytes.HasSuffix(bytes.TrimRight(line, "\n"), []byte(mark)) {
+			out = append(out, line...)
+		}
+	}
+	return out, len(out) != len(old)
+}
+
 // Hosts returns the content of /etc/hosts with name leading to address, and to nowhere else.
 // Everything else in old stays.
 func Hosts(old []byte, name, address string) kubeadm.File {

@@ -3,10 +3,12 @@
 package phases
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,11 +16,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/imgbuild/imgbuild/firstboot/balancer"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm/kubeadmtest"
+	"github.com/imgbuild/imgbuild/firstboot/manifests"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/phase"
 	"github.com/imgbuild/imgbuild/firstboot/pki"
+	"github.com/imgbuild/imgbuild/firstboot/vip"
 )
 
 func TestWhoMeetsWhom(t *testing.T) {
@@ -225,8 +230,11 @@ func TestForget(t *testing.T) {
 		node.PKIGenerate: nil,
 		node.PKIShared:   {"ca.crt", "ca.key", "etcd/ca.crt", "etcd/ca.key", "front-proxy-ca.crt", "front-proxy-ca.key", "sa.key", "sa.pub"},
 	} {
+		// The hosts file stays, without the line that first boot wrote.
+		const others = "127.0.0.1 localhost\n"
 		s := controlPlaneFiles(t, mode, time.Hour, time.Now())
-		for _, f := range []string{DoneMarker, phase.JournalPath, MembershipFile, kubeadm.EtcdDataDir + "/member/wal/x", kubeadm.ManifestsDir + "/etcd.yaml", node.Path, "/etc/kubernetes/audit/policy.yaml"} {
+		for _, f := range []string{DoneMarker, phase.JournalPath, MembershipFile, kubeadm.EtcdDataDir + "/member/wal/x", kubeadm.ManifestsDir + "/etcd.yaml", node.Path, "/etc/kubernetes/audit/policy.yaml",
+			vip.ConfigFile, vip.WatchFile, balancer.ConfigFile, kubeadm.ManifestsDir + "/kube-vip.yaml", manifests.KubeletExtraArgsFile} {
 			if err := os.MkdirAll(filepath.Dir(s.path(f)), 0o755); err != nil {
 				t.Fatal(err)
 			}
@@ -234,13 +242,19 @@ func TestForget(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if _, err := kubeadm.WriteFiles(s.Root, balancer.Hosts([]byte(others), "api.example.com", "127.0.0.1")); err != nil {
+			t.Fatal(err)
+		}
 		if err := Forget(s); err != nil {
 			t.Fatal(err)
+		}
+		if text := content(t, s, balancer.HostsFile); text != others {
+			t.Errorf("%s is %q", balancer.HostsFile, text)
 		}
 		if err := Forget(s); err != nil {
 			t.Errorf("twice: %v", err)
 		}
-		want := map[string]bool{node.Path: true, "/etc/kubernetes/audit/policy.yaml": true}
+		want := map[string]bool{node.Path: true, balancer.HostsFile: true, "/etc/kubernetes/audit/policy.yaml": true}
 		for _, k := range kept {
 			want[kubeadm.PKIDir+"/"+k] = true
 		}
@@ -255,5 +269,40 @@ func TestForget(t *testing.T) {
 		if err != nil || len(want) > 0 {
 			t.Errorf("%s: gone: %v, %v", mode, want, err)
 		}
+	}
+}
+
+// With an external authority nothing that was delivered can be made again.
+func TestForgetKeepsDeliveredCertificates(t *testing.T) {
+	s := controlPlaneFiles(t, node.PKIExternal, time.Hour, time.Now())
+	pem := filepath.Dir(kubeadm.KubeletPEM) + "/kubelet-client-x.pem"
+	for _, f := range []string{pem, kubeadm.KubeletDir + "/config.yaml", kubeadm.KubeletDir + "/pods/x"} {
+		if _, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: f, Mode: 0o600, Data: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Forget(s); err != nil {
+		t.Fatal(err)
+	}
+	for f, want := range map[string]bool{pem: true, kubeadm.PKIDir + "/apiserver.crt": true, kubeadm.KubeletDir + "/config.yaml": false, kubeadm.KubeletDir + "/pods/x": false} {
+		if s.absent(f) == want {
+			t.Errorf("%s is there: %v, want %v", f, !want, want)
+		}
+	}
+}
+
+// What carries the endpoint is stopped first, where it was started.
+func TestResetStopsWhatCarriesTheEndpoint(t *testing.T) {
+	s, _ := endpointState(t, func(n *node.Node) { n.Cluster.Endpoint, n.VIP.LoadBalancer = "192.0.2.10:8443", "haproxy" })
+	var stopped []string
+	s.StopUnit = func(_ context.Context, unit string) error { stopped = append(stopped, unit); return nil }
+	if err := stopEndpoint(t.Context(), s); err != nil || stopped != nil {
+		t.Errorf("before anything was started: %v %v", stopped, err)
+	}
+	if err := errors.Join(startBalancer(t.Context(), s), startKeepalived(t.Context(), s), stopEndpoint(t.Context(), s)); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{vip.Unit, vip.WatchUnit, balancer.Unit}; !slices.Equal(stopped, want) {
+		t.Errorf("%q, want %q", stopped, want)
 	}
 }

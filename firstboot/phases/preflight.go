@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/imgbuild/imgbuild/firstboot/balancer"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/pki"
@@ -266,16 +267,41 @@ func productUUID(s *State) error {
 	return nil
 }
 
-// portsFree tries to bind the ports the node will use.
-func portsFree(s *State) error {
-	if s.Root != "/" || resumed(s) {
-		return nil
+// ports are those the node will use and nothing of its own uses yet. What an earlier run
+// started may have been started again at boot.
+func ports(s *State) []int {
+	var out []int
+	if s.absent(kubeadm.KubeletDir + "/config.yaml") {
+		out = append(out, kubeadm.KubeletHealthPort, 10250)
 	}
-	ports := []int{kubeadm.KubeletHealthPort, 10250}
-	if s.Node.Role == node.ControlPlane {
-		ports = append(ports, int(s.Node.APIServer.Port), kubeadm.EtcdClientPort, kubeadm.EtcdPeerPort,
+	if s.Node.Role == node.ControlPlane && !resumed(s) {
+		out = append(out, int(s.Node.APIServer.Port), kubeadm.EtcdClientPort, kubeadm.EtcdPeerPort,
 			kubeadm.EtcdMetricsPort, kubeadm.ControllerManagerPort, kubeadm.SchedulerPort)
 	}
+	if balancer.Wanted(s.Node) && s.absent(balancer.ConfigFile) {
+		if _, port, err := net.SplitHostPort(s.Node.Cluster.Endpoint); err == nil {
+			p, _ := strconv.Atoi(port) // validated with the document
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// absent says that there is no such file.
+func (s *State) absent(path string) bool {
+	_, err := os.Lstat(s.path(path))
+	return errors.Is(err, os.ErrNotExist)
+}
+
+// portsFree tries to bind the ports the node will use.
+func portsFree(s *State) error {
+	if s.Root != "/" {
+		return nil
+	}
+	return free(ports(s))
+}
+
+func free(ports []int) error {
 	var errs []error
 	for _, p := range ports {
 		l, err := net.Listen("tcp", ":"+strconv.Itoa(p))

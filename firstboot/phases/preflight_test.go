@@ -12,10 +12,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/imgbuild/imgbuild/firstboot/balancer"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/pki"
@@ -283,3 +285,38 @@ func TestKubeletCredentials(t *testing.T) {
 }
 
 func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func TestPorts(t *testing.T) {
+	kubelet, controlPlane := []int{10248, 10250}, []int{6443, 2379, 2380, 2381, 10257, 10259}
+	local := func(n *node.Node) {
+		n.Cluster.Endpoint, n.Cluster.EndpointMode = "api.example.com:7443", node.EndpointLocal
+	}
+	for _, c := range []struct {
+		name string
+		edit func(*node.Node)
+		have map[string]string
+		want []int
+	}{
+		{"control plane", func(*node.Node) {}, nil, slices.Concat(kubelet, controlPlane)},
+		{"worker", func(n *node.Node) { n.Role = node.Worker }, nil, kubelet},
+		{"with a balancer", local, nil, slices.Concat(kubelet, controlPlane, []int{7443})},
+		{"worker with a balancer", func(n *node.Node) { local(n); n.Role = node.Worker }, nil, append(slices.Clone(kubelet), 7443)},
+		{"a balancer that runs", local, map[string]string{balancer.ConfigFile: "x"}, slices.Concat(kubelet, controlPlane)},
+		{"a kubelet that runs", local, map[string]string{kubeadm.KubeletDir + "/config.yaml": "x"}, append(slices.Clone(controlPlane), 7443)},
+		{"everything runs", local, map[string]string{balancer.ConfigFile: "x", kubeadm.KubeletDir + "/config.yaml": "x", kubeadm.ManifestsDir + "/etcd.yaml": "x"}, nil},
+	} {
+		s, _ := machineWith(t, c.have)
+		if c.edit(s.Node); !slices.Equal(ports(s), c.want) {
+			t.Errorf("%s: %v, want %v", c.name, ports(s), c.want)
+		}
+	}
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken := l.Addr().(*net.TCPAddr).Port
+	if err := free([]int{taken}); err == nil || !strings.Contains(err.Error(), strconv.Itoa(taken)+" is in use") {
+		t.Errorf("port %d: %v", taken, err)
+	}
+}

@@ -6,19 +6,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/firstboot/addons"
 	"github.com/imgbuild/imgbuild/firstboot/addons/cni"
+	"github.com/imgbuild/imgbuild/firstboot/balancer"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/manifests"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/phase"
+	"github.com/imgbuild/imgbuild/firstboot/vip"
 )
 
 // podsGroup is the control group that holds every process of every pod.
@@ -44,8 +49,55 @@ func Leave(ctx context.Context, s *State) (string, error) {
 	return "this machine's etcd member was removed", nil
 }
 
-// StopPods stops the kubelet and ends every pod.
+// endpointUnits are the units that carry the endpoint, by the file that lets each start. Who
+// carries the address gives it up first, while another can still take it.
+var endpointUnits = []struct{ unit, file string }{
+	{vip.Unit, vip.ConfigFile}, {vip.WatchUnit, vip.WatchFile}, {balancer.Unit, balancer.ConfigFile},
+}
+
+// stopEndpoint stops what carries the endpoint on this machine.
+func stopEndpoint(ctx context.Context, s *State) error {
+	var errs []error
+	for _, u := range endpointUnits {
+		if !s.absent(u.file) {
+			errs = append(errs, s.StopUnit(ctx, u.unit))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// dropAddress takes the virtual address off the machine's interfaces. A kube-vip that was
+// killed leaves it there, to be answered for beside its next owner.
+func dropAddress(address string) error {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return nil //nolint:nilerr // there is none
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("reading the interfaces' addresses: %w", err)
+	}
+	var errs []error
+	for _, a := range addrs {
+		if got, ok := netip.AddrFromSlice(a.IP); !ok || got.Unmap() != ip.Unmap() {
+			continue
+		}
+		link, err := netlink.LinkByIndex(a.LinkIndex)
+		if err == nil {
+			err = netlink.AddrDel(link, &a)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("taking %s off this machine: %w", ip, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// StopPods stops what carries the endpoint, then the kubelet, and ends every pod.
 func StopPods(ctx context.Context, s *State) error {
+	if err := stopEndpoint(ctx, s); err != nil {
+		return err
+	}
 	if err := s.StopUnit(ctx, KubeletUnit); err != nil {
 		return err
 	}
@@ -59,6 +111,11 @@ func StopPods(ctx context.Context, s *State) error {
 		}
 		if time.Now().After(deadline) {
 			return errors.New("the processes of the pods do not end")
+		}
+	}
+	if s.Node.VIP.Provider == node.VIPKubeVIP {
+		if err := dropAddress(s.Node.VIP.Address); err != nil {
+			return err
 		}
 	}
 	if err := s.StopUnit(ctx, "containerd.service"); err != nil {
@@ -111,13 +168,53 @@ func Forget(s *State) error {
 			errs = append(errs, os.Remove(f))
 		}
 	}
-	for _, path := range []string{kubeadm.ManifestsDir, kubeadm.BootstrapConf, kubeadm.EtcdDataDir, kubeadm.KubeletDir, cni.ConfigFile, cni.NetworkFile, filepath.Dir(cni.SubnetFile), "/var/lib/cni", MembershipFile} {
+	if s.Node.PKI.Mode == node.PKIExternal {
+		errs = append(errs, s.forgetKubelet())
+	} else {
+		errs = append(errs, s.clear(kubeadm.KubeletDir))
+	}
+	errs = append(errs, s.forgetName())
+	for _, u := range endpointUnits {
+		errs = append(errs, s.clear(u.file))
+	}
+	for _, path := range []string{kubeadm.ManifestsDir, kubeadm.BootstrapConf, kubeadm.EtcdDataDir, manifests.KubeletExtraArgsFile, cni.ConfigFile, cni.NetworkFile, filepath.Dir(cni.SubnetFile), "/var/lib/cni", MembershipFile} {
 		errs = append(errs, s.clear(path))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	return s.remove(phase.JournalPath)
+}
+
+// forgetKubelet removes what the kubelet keeps, except the certificate that was delivered.
+func (s *State) forgetKubelet() error {
+	entries, err := os.ReadDir(s.path(kubeadm.KubeletDir))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if e.Name() != filepath.Base(filepath.Dir(kubeadm.KubeletPEM)) {
+			err = errors.Join(err, os.RemoveAll(s.path(kubeadm.KubeletDir+"/"+e.Name())))
+		}
+	}
+	return err
+}
+
+// forgetName takes the line out of /etc/hosts that leads the endpoint's name here.
+func (s *State) forgetName() error {
+	old, err := os.ReadFile(s.path(balancer.HostsFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	data, ours := balancer.WithoutHosts(old)
+	if !ours {
+		return nil
+	}
+	_, err = kubeadm.WriteFiles(s.Root, kubeadm.File{Path: balancer.HostsFile, Mode: 0o644, Data: data})
+	return err
 }
 
 // clear removes a file, or everything in a directory: the directory may be a mount point.
