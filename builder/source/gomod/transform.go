@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/mod/module"
 )
 
 // apply changes the module in dir. Every instruction must find what it is about, so that
@@ -32,7 +34,7 @@ func (t Transform) apply(dir, overlay string) error {
 		return err
 	}
 	for _, d := range t.Libraries {
-		if err := makeLibrary(filepath.Join(dir, d), libraryName(d)); err != nil {
+		if err := makeLibrary(filepath.Join(dir, d), libraryName(t.Module, d)); err != nil {
 			return fmt.Errorf("library %s: %w", d, err)
 		}
 	}
@@ -42,9 +44,13 @@ func (t Transform) apply(dir, overlay string) error {
 	return copyTree(overlay, dir)
 }
 
-// libraryName turns a directory's name into that of a package.
-func libraryName(dir string) string {
-	return strings.ReplaceAll(path.Base(dir), "-", "")
+// libraryName turns the name of a directory of a module into that of a package. For the
+// module's root, ".", it is the module's own.
+func libraryName(mod, dir string) string {
+	if prefix, _, ok := module.SplitPathVersion(mod); ok {
+		mod = prefix
+	}
+	return strings.ReplaceAll(path.Base(path.Join(mod, dir)), "-", "")
 }
 
 // edit is a replacement of bytes [from, to) of a file.

@@ -67,6 +67,18 @@ func TestTransform(t *testing.T) {
 	read(t, dir, "extra.go")
 }
 
+// The module's root has the module's name, without its major version.
+func TestRootLibrary(t *testing.T) {
+	dir := upstreamModule(t)
+	tr := Transform{Module: "example.org/up-stream/v2", Libraries: []string{"."}}
+	if err := tr.apply(dir, ""); err != nil {
+		t.Fatal(err)
+	}
+	if s := read(t, dir, "main.go"); !strings.HasPrefix(s, "package upstream\n") || !strings.Contains(s, "func Main()") {
+		t.Errorf("main.go is\n%s", s)
+	}
+}
+
 // An instruction that does nothing means that upstream changed.
 func TestPointlessInstructions(t *testing.T) {
 	for _, c := range []struct {
