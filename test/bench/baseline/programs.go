@@ -39,7 +39,7 @@ type Programs map[string]string
 // build compiles what is not a component of imgbuild; component asks imgbuild for one that is.
 func build(ctx context.Context, root, dir string, component func(name string) ([]string, error)) (Programs, error) {
 	out := Programs{}
-	for name, program := range map[string]string{"kubeadm": "kubeadm", "etcd": "etcd", "coredns": "coredns", "pause": "pause"} {
+	for name, program := range map[string]string{"kubeadm": "kubeadm", "etcd": "etcd", "network": "coredns", "pause": "pause"} {
 		files, err := component(name)
 		if err != nil {
 			return nil, err

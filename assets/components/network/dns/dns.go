@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command coredns is CoreDNS with the plugins that a cluster's DNS uses. What is left out
-// is what would link a cloud vendor's SDK (route53, azure, clouddns, nomad, geoip, trace)
-// or serves protocols no cluster component speaks (QUIC, DNS over HTTPS and gRPC).
-package main
+// Package dns is CoreDNS with the plugins that a cluster's DNS uses. What is left out
+// would link a cloud vendor's SDK (route53, azure, clouddns, nomad, geoip, trace), serves
+// protocols no cluster component speaks (QUIC, HTTP/3 and gRPC), or calls methods by names
+// it learns at run time (template, view): the linker would have to keep every method of
+// every type of the Kubernetes API, a third of the program. A cluster that wants those runs
+// CoreDNS from upstream's container image.
+package dns
 
 import (
 	"slices"
@@ -47,18 +50,17 @@ import (
 	_ "github.com/coredns/coredns/plugin/rewrite"
 	_ "github.com/coredns/coredns/plugin/root"
 	_ "github.com/coredns/coredns/plugin/secondary"
-	_ "github.com/coredns/coredns/plugin/template"
 	_ "github.com/coredns/coredns/plugin/timeouts"
 	_ "github.com/coredns/coredns/plugin/tls"
 	_ "github.com/coredns/coredns/plugin/transfer"
-	_ "github.com/coredns/coredns/plugin/view"
 	_ "github.com/coredns/coredns/plugin/whoami"
 )
 
-// The order in which plugins see a query is the server's own and not that of the imports:
-// dnsserver.Directives lists every plugin upstream knows. Those that are not linked are
-// taken out, so that a Corefile naming one is refused as an unknown directive.
-func main() {
+// Main runs CoreDNS. The order in which plugins see a query is the server's own and not
+// that of the imports: dnsserver.Directives lists every plugin upstream knows. Those that
+// are not linked are taken out, so that a Corefile naming one is refused as an unknown
+// directive.
+func Main() {
 	linked := caddy.ListPlugins()["others"]
 	dnsserver.Directives = slices.DeleteFunc(dnsserver.Directives, func(name string) bool {
 		return !slices.Contains(linked, "dns."+name) && !slices.Contains(linked, name)
