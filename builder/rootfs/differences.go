@@ -32,8 +32,8 @@ type Difference struct {
 var Differences = []Difference{
 	{"/boot", Missing, "kernel-modules", "the kernel boots from the unified kernel image"},
 	{"/usr/lib/modules", Missing, "kernel-modules", "only selected modules are in the image"},
-	{"/usr/lib/modules", Replaced, "kernel-modules", "modules are stored decompressed and indexed for the selection"},
-	{"/usr/lib/modules", Added, "kernel-modules", "modules are stored decompressed and indexed for the selection"},
+	{"/usr/lib/modules", Replaced, "kernel-modules", "modules are stored decompressed or as shipped, and indexed for the selection"},
+	{"/usr/lib/modules", Added, "kernel-modules", "modules are stored decompressed or as shipped, and indexed for the selection"},
 	{"/usr/share/ca-certificates", Missing, "ca-bundle", "programs read the bundle"},
 	{CABundle, Added, "ca-bundle", "what update-ca-certificates would have written"},
 	{"/usr/share/base-passwd", Missing, "accounts", "templates, their content is in /etc"},
