@@ -137,12 +137,19 @@ func (t target) addressTaken(ctx context.Context, refused error) error {
 	switch {
 	case err == nil:
 		return apierrors.NewAlreadyExists(schema.GroupResource{Resource: t.resource}, t.name)
-	case apierrors.IsNotFound(err) && strings.Contains(refused.Error(), "already allocated"):
+	case apierrors.IsNotFound(err) && passing(refused):
 		return apierrors.NewServiceUnavailable(refused.Error())
 	case apierrors.IsNotFound(err):
 		return refused
 	}
 	return err
+}
+
+// passing says that an address was refused for a reason that does not last: somebody else
+// allocates it at the moment, or an API server beside this one, which has just begun too, is
+// writing down the range for the first time.
+func passing(refused error) bool {
+	return strings.Contains(refused.Error(), "already allocated") || strings.Contains(refused.Error(), "does not match the current range")
 }
 
 // keepServiceFields copies what a Service may not lose on update.

@@ -33,8 +33,8 @@ type server struct {
 	objects  map[string]map[string]any
 	log      []string
 	revision int
-	taken    bool // an invalid object is one whose address is taken
-	conflict int  // so many writes find that somebody else was faster
+	taken    string // why the address of an invalid object is refused
+	conflict int    // so many writes find that somebody else was faster
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -126,8 +126,8 @@ func (s *server) fail(w http.ResponseWriter, reason metav1.StatusReason) {
 }
 
 func (s *server) message(reason metav1.StatusReason) string {
-	if s.taken && reason == metav1.StatusReasonInvalid {
-		return "provided IP is already allocated"
+	if s.taken != "" && reason == metav1.StatusReasonInvalid {
+		return s.taken
 	}
 	return string(reason)
 }
@@ -225,10 +225,12 @@ func TestServiceWhoseAddressIsTaken(t *testing.T) {
 	if err := c.Apply(t.Context(), svc, true); err == nil || len(s.log) != 2 {
 		t.Errorf("invalid for another reason: %v, %v", err, s.log)
 	}
-	s = &server{failures: []metav1.StatusReason{metav1.StatusReasonInvalid}, taken: true}
-	c = start(t, s)
-	if err := c.Apply(t.Context(), svc, true); err != nil || len(s.log) != 3 {
-		t.Errorf("it will exist: %v, %v", err, s.log)
+	for _, why := range []string{"provided IP is already allocated", "failed to allocate IP 10.96.0.10: the provided network does not match the current range"} {
+		s = &server{failures: []metav1.StatusReason{metav1.StatusReasonInvalid}, taken: why}
+		c = start(t, s)
+		if err := c.Apply(t.Context(), svc, true); err != nil || len(s.log) != 3 {
+			t.Errorf("%s: %v, %v", why, err, s.log)
+		}
 	}
 }
 
