@@ -33,6 +33,13 @@ func pkiFiles(_ context.Context, e *Env) error {
 	if e.Config.ExternalCA {
 		want = slices.DeleteFunc(want, func(f string) bool { return f == "ca.key" })
 	}
+	if e.Config.PKIMode == node.PKIExternal { // no authority's key has to be anywhere
+		for _, n := range authorities {
+			if _, err := os.Stat(e.path(kubeadm.PKIDir + "/" + n + ".key")); err != nil {
+				want = slices.DeleteFunc(want, func(f string) bool { return f == n+".key" })
+			}
+		}
+	}
 	dir := e.path(kubeadm.PKIDir)
 	var got []string
 	p.add(filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

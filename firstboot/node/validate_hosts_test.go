@@ -85,3 +85,14 @@ func TestHostProblems(t *testing.T) {
 		}
 	}
 }
+
+// The kubelet's certificate is delivered, so there is nothing to join with.
+func TestWorkerOfAnExternalAuthorityNeedsNoToken(t *testing.T) {
+	const worker = "apiVersion: imgbuild.io/v1alpha1\nkind: Node\nrole: worker\ncluster: {endpoint: 'api.example.com:6443'}\npki: {mode: %s}\n"
+	if _, err := Parse("n", []byte(strings.Replace(worker, "%s", "external", 1))); err != nil {
+		t.Error(err)
+	}
+	if _, err := Parse("n", []byte(strings.Replace(worker, "%s", "shared", 1))); err == nil || !strings.Contains(err.Error(), "bootstrapTokens: is missing") {
+		t.Error(err)
+	}
+}

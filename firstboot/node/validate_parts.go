@@ -50,7 +50,7 @@ func (v *validator) tokens(n *Node) {
 		v.match(fmt.Sprintf("join.caCertHashes[%d]", i), h, hashForm, "is not a CA hash", "sha256: and 64 hexadecimal digits")
 	}
 	oneOf(v, "join.caVerification", n.Join.CAVerification, VerifyPin, VerifyToken)
-	if n.Role != Worker {
+	if n.Role != Worker || n.PKI.Mode == PKIExternal { // which delivers the kubelet's certificate
 		return
 	}
 	if len(n.BootstrapTokens) == 0 {

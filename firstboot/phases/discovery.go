@@ -35,10 +35,7 @@ func discover(ctx context.Context, s *State) error {
 	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.Discovery.D())
 	defer cancel()
 	if s.Config.Role == node.Worker {
-		if s.bootstrapped() == nil {
-			return nil
-		}
-		return s.findPatiently(ctx)
+		return s.discoverAsWorker(ctx)
 	}
 	known, err := LoadMembership(s.Root)
 	if err != nil {
@@ -68,6 +65,47 @@ func discover(ctx context.Context, s *State) error {
 		return s.adopt(&Membership{})
 	}
 	return s.adopt(&Membership{Members: m.founders})
+}
+
+// discoverAsWorker looks for the cluster with a token, unless the kubelet has a certificate
+// already: from an earlier run, or delivered.
+func (s *State) discoverAsWorker(ctx context.Context) error {
+	err := s.bootstrapped()
+	switch {
+	case err == nil && s.absent(kubeadm.KubeletDir+"/config.yaml"):
+		return s.findWithCertificate(ctx)
+	case err == nil:
+		return nil
+	case s.Node.PKI.Mode == node.PKIExternal && len(s.Config.Tokens) == 0:
+		return phase.Permanent(fmt.Errorf("pki.mode external: %w; deliver %s/ca.crt, %s/%s and what %s leads to, or a bootstrap token for an authority that signs requests",
+			err, kubeadm.PKIDir, kubeadm.Dir, kubeconfig.Kubelet, kubeadm.KubeletPEM))
+	}
+	return s.findPatiently(ctx)
+}
+
+// findWithCertificate waits for the cluster that the delivered kubelet.conf leads to.
+func (s *State) findWithCertificate(ctx context.Context) error {
+	c, err := s.client()
+	if err != nil {
+		return phase.Permanent(err)
+	}
+	pause := s.Poll
+	for {
+		err := s.nameFree(ctx, c)
+		if err == nil {
+			err = c.Get(ctx, kubeletConfigMap()) // which is there once joining is possible
+		}
+		if err == nil {
+			return nil
+		}
+		phase.Report(ctx, err)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("no cluster to join: %w", err)
+		case <-time.After(pause):
+			pause = min(2*pause, 5*time.Second)
+		}
+	}
 }
 
 // servers are the API servers to look for the cluster at: the endpoint first, then each
@@ -102,7 +140,10 @@ func (s *State) findPatiently(ctx context.Context) error {
 	for {
 		err := s.find(ctx)
 		if err == nil {
-			err = s.nameFree(ctx)
+			var c *cluster.Client
+			if c, err = s.visitor(); err == nil {
+				err = s.nameFree(ctx, c)
+			}
 		}
 		if err == nil {
 			s.Log.Info("discovery", "server", s.Found.Server, "token", s.Found.Token.ID)
@@ -130,11 +171,7 @@ func (s *State) visitor() (*cluster.Client, error) {
 
 // nameFree refuses the name of a node that is Ready and another machine. A machine that
 // comes back with an empty disk finds its own node, which turns NotReady before long.
-func (s *State) nameFree(ctx context.Context) error {
-	c, err := s.visitor()
-	if err != nil {
-		return err
-	}
+func (s *State) nameFree(ctx context.Context, c *cluster.Client) error {
 	n, err := c.Node(ctx, s.Config.NodeName)
 	if cluster.NotFound(err) {
 		return nil
@@ -156,9 +193,13 @@ func (s *State) productUUID() string {
 	return strings.TrimSpace(string(text))
 }
 
+func kubeletConfigMap() *corev1.ConfigMap {
+	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "kubelet-config"}}
+}
+
 // clusterKubelet reads the kubelet configuration that the nodes of the cluster share.
 func clusterKubelet(ctx context.Context, c *cluster.Client) (*kubelet.KubeletConfiguration, error) {
-	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "kubelet-config"}}
+	cm := kubeletConfigMap()
 	if err := c.Retry(ctx, func(ctx context.Context) error { return c.Get(ctx, cm) }); err != nil {
 		return nil, err
 	}
@@ -246,7 +287,7 @@ func (s *State) remote(ctx context.Context) (*cluster.Client, error) {
 			return nil, err
 		}
 		call, cancel := context.WithTimeout(ctx, 5*time.Second)
-		err = c.Get(call, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "kubelet-config"}})
+		err = c.Get(call, kubeletConfigMap())
 		cancel()
 		if err == nil {
 			return c, nil

@@ -42,6 +42,10 @@ func startKubelet(ctx context.Context, s *State) error {
 	if err := kubeadm.MakeDir(s.Root, kubeadm.KubeletDir); err != nil {
 		return err
 	}
+	// It exists with the usual mode of a directory where a certificate was delivered into it.
+	if err := os.Chmod(s.path(kubeadm.KubeletDir), 0o700); err != nil {
+		return err
+	}
 	if _, err := kubeadm.WriteFiles(s.Root, files...); err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (s *State) bootstrapped() error {
 // machine's document changes, the authority, and the token to ask for a certificate with.
 func (s *State) joinFiles(ctx context.Context) ([]kubeadm.File, error) {
 	if s.Found == nil {
-		return nil, nil
+		return s.deliveredFiles(ctx)
 	}
 	c, err := s.visitor()
 	if err != nil {
@@ -62,6 +62,23 @@ func (s *State) joinFiles(ctx context.Context) ([]kubeadm.File, error) {
 		return nil, err
 	}
 	return append([]kubeadm.File{{Path: kubeadm.PKIDir + "/ca.crt", Mode: 0o644, Data: s.Found.CAPEM}, boot}, files...), nil
+}
+
+// deliveredFiles are the files of a worker whose kubelet has its certificate already. Once they
+// are written, nothing has to be.
+func (s *State) deliveredFiles(ctx context.Context) ([]kubeadm.File, error) {
+	if !s.absent(kubeadm.KubeletDir + "/config.yaml") {
+		return nil, nil
+	}
+	c, err := s.client()
+	if err != nil {
+		return nil, err
+	}
+	shared, err := clusterKubelet(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return kubeletFilesFrom(s.Config, instance(shared, s.Config.Kubelet))
 }
 
 // instance returns the shared configuration with what one machine changes.
