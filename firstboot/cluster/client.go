@@ -9,12 +9,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -38,6 +40,9 @@ type Client struct {
 	groups map[string]rest.Interface
 	// Pause is slept between attempts of a call that may be tried again.
 	Pause time.Duration
+
+	mu    sync.Mutex
+	kinds map[schema.GroupVersionKind]metav1.APIResource
 }
 
 // FromFile returns a client for a kubeconfig file. A non-empty server ("https://ip:port")

@@ -330,7 +330,7 @@ func TestFirstBootOfARealControlPlane(t *testing.T) {
 		"verity": func(*node.Node) {},
 		"oci": func(n *node.Node) {
 			n.Delivery.Mode, n.Cluster.ProxyMode = node.DeliveryOCI, node.ProxyUpstream
-			n.Network.Provider = node.NetworkNone
+			n.Network.Provider, n.Network.Manifests = node.NetworkNone, []string{"/etc/imgbuild/manifests/00-own.yaml"}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -338,7 +338,13 @@ func TestFirstBootOfARealControlPlane(t *testing.T) {
 			m, s := newMachine(t, ctx)
 			defer func() { cancel(); m.wg.Wait() }()
 			edit(s.Node)
+			for _, f := range s.Node.Network.Manifests {
+				if _, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: f, Mode: 0o600, Data: []byte(ownManifest)}); err != nil {
+					t.Fatal(err)
+				}
+			}
 			bootTwice(t, ctx, s)
+			compareUserObjects(t, ctx, s)
 		})
 	}
 }

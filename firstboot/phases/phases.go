@@ -98,7 +98,7 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 		phase.Phase[*State]{Name: MarkControlPlane, Purpose: "the node carries its role's labels and taints", Needs: []string{API}, Roles: cp,
 			Run: markControlPlane, Timeout: t.NodeReady.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: Addons, Purpose: "CoreDNS, kube-proxy and the pod network are deployed", Needs: []string{API}, Roles: cp,
-			Check: objectsThere(addonObjects...), Run: writeObjects(addonObjects...), Timeout: api, OnChange: phase.Redo},
+			Check: addonsThere, Run: writeAddons, Timeout: api, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: BootstrapToken, Purpose: "machines can join", Needs: []string{UploadConfig, UploadCerts, Addons}, Roles: cp,
 			Check: objectsThere(tokenObjects...), Run: writeObjects(tokenObjects...), Timeout: api, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: KubeletFinalize, Purpose: "the kubelet renews its own certificate", Needs: []string{KubeletStart}, Roles: cp,

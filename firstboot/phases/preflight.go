@@ -63,6 +63,7 @@ var machineConditions = []condition{
 	{name: "product-uuid", check: productUUID, warn: true},
 	{name: "ports", check: portsFree},
 	{name: "etcd-data", check: etcdEmpty},
+	{name: "manifests", check: userManifests},
 }
 
 // preflight looks at every condition and reports all that do not hold together.
