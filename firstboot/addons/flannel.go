@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"strconv"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -67,13 +68,18 @@ func network(c *kubeadm.Config, _ Inputs) ([]Object, error) {
 			rbacv1.PolicyRule{Verbs: []string{"get", "list", "watch"}, APIGroups: []string{""}, Resources: []string{"nodes"}},
 			rbacv1.PolicyRule{Verbs: []string{"patch"}, APIGroups: []string{""}, Resources: []string{"nodes/status"}}),
 		clusterBinding(kubeadm.Flannel, kubeadm.Flannel, account(flannelNamespace, kubeadm.Flannel)))
-	for _, o := range []runtime.Object{serviceAccount(flannelNamespace, kubeadm.Flannel), cm, flannelDaemonSet(c)} {
+	for _, o := range []runtime.Object{serviceAccount(flannelNamespace, kubeadm.Flannel), cm, flannelDaemonSet(c, c.Verity(kubeadm.Flannel))} {
 		objs = append(objs, Object{Phase: AddonNetwork, Policy: Replace, Obj: o, After: []string{Key(ns)}})
+	}
+	if image := foreignImage(c, kubeadm.Flannel); image != "" {
+		ds := flannelDaemonSet(c, false)
+		attachForeign(&ds.Spec.Template.Spec, image, NewNetConf(c).EnableNFTables)
+		objs = append(objs, Object{Phase: AddonNetwork, Policy: Replace, Obj: onForeign(ds, image), After: []string{Key(ns)}})
 	}
 	return objs, nil
 }
 
-func flannelDaemonSet(c *kubeadm.Config) runtime.Object {
+func flannelDaemonSet(c *kubeadm.Config, fromUsr bool) *appsv1.DaemonSet {
 	no := false
 	created := corev1.HostPathDirectoryOrCreate
 	field := func(env, path string) corev1.EnvVar {
@@ -111,7 +117,7 @@ func flannelDaemonSet(c *kubeadm.Config) runtime.Object {
 				LocalObjectReference: corev1.LocalObjectReference{Name: flannelConfig}}}},
 		},
 	}
-	if c.Verity(kubeadm.Flannel) {
+	if fromUsr {
 		fromHost(&spec)
 	} else {
 		spec.Containers[0].Command[0] = "/opt/bin/flanneld" // where upstream's image has it

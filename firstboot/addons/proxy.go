@@ -81,12 +81,15 @@ func proxy(c *kubeadm.Config, _ Inputs) ([]Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	objs := in(AddonProxy, cm, proxyDaemonSet(c), serviceAccount(v1.NamespaceSystem, kubeadm.Proxy),
+	objs := in(AddonProxy, cm, proxyDaemonSet(c, c.Verity(kubeadm.Proxy)), serviceAccount(v1.NamespaceSystem, kubeadm.Proxy),
 		clusterBinding("kubeadm:node-proxier", "system:node-proxier", account(v1.NamespaceSystem, kubeadm.Proxy)))
+	if image := foreignImage(c, kubeadm.Proxy); image != "" {
+		objs = append(objs, in(AddonProxy, onForeign(proxyDaemonSet(c, false), image))...)
+	}
 	return append(objs, in(AddonProxy, readOne(v1.NamespaceSystem, kubeadm.Proxy, "configmaps", kubeadm.Proxy, group(kubeadm.BootstrapGroup))...)...), nil
 }
 
-func proxyDaemonSet(c *kubeadm.Config) *appsv1.DaemonSet {
+func proxyDaemonSet(c *kubeadm.Config, fromUsr bool) *appsv1.DaemonSet {
 	privileged := true
 	labels := map[string]string{"k8s-app": kubeadm.Proxy}
 	lock := corev1.HostPathFileOrCreate
@@ -111,7 +114,7 @@ func proxyDaemonSet(c *kubeadm.Config) *appsv1.DaemonSet {
 			{Name: "xtables-lock", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/run/xtables.lock", Type: &lock}}},
 		},
 	}
-	if c.Verity(kubeadm.Proxy) {
+	if fromUsr {
 		fromHost(&spec) // with it comes /lib/modules, which is a part of /usr
 	} else {
 		spec.Containers[0].VolumeMounts = append(spec.Containers[0].VolumeMounts,
