@@ -114,7 +114,7 @@ func extraArgs(c *kubeadm.Config) []string {
 func SelfLabels(c *kubeadm.Config) map[string]string {
 	out := map[string]string{kubeadm.DeliveryLabel: string(node.DeliveryVerity)}
 	for k, v := range c.Labels {
-		if !reserved(k) {
+		if node.KubeletMaySet(k) {
 			out[k] = v
 		}
 	}
@@ -128,7 +128,7 @@ func AdminLabels(c *kubeadm.Config) map[string]string {
 		out[kubeadm.ControlPlaneLabel], out[kubeadm.ExcludeLBLabel] = "", ""
 	}
 	for k, v := range c.Labels {
-		if reserved(k) {
+		if !node.KubeletMaySet(k) {
 			out[k] = v
 		}
 	}
@@ -144,18 +144,4 @@ func NodeTaints(c *kubeadm.Config) []node.Taint {
 		return []node.Taint{{Key: kubeadm.ControlPlaneTaint, Effect: "NoSchedule"}}
 	}
 	return nil
-}
-
-// reserved says whether a label's prefix belongs to Kubernetes.
-func reserved(key string) bool {
-	domain, _, ok := strings.Cut(key, "/")
-	if !ok {
-		return false
-	}
-	for _, d := range []string{"kubernetes.io", "k8s.io"} {
-		if domain == d || strings.HasSuffix(domain, "."+d) {
-			return true
-		}
-	}
-	return false
 }

@@ -42,7 +42,7 @@ func validate(doc *strict.Document, n *Node) {
 	oneOf(v, "kind", n.Kind, Kind)
 	oneOf(v, "role", n.Role, ControlPlane, Worker)
 	v.cluster(n)
-	v.machine("node", n.Node)
+	v.machine("node", n.Node, n.Role)
 	v.hosts(n)
 	v.pki(n)
 	v.tokens(n)

@@ -10,13 +10,16 @@ import (
 	"strings"
 )
 
-func (v *validator) machine(path string, m Machine) {
+func (v *validator) machine(path string, m Machine, role Role) {
 	v.name(path+".name", m.Name)
 	v.match(path+".interface", m.Interface, interfaceForm, "is not an interface name", "1 to 15 characters without / and spaces")
 	for k, val := range m.Labels {
 		at := path + ".labels." + k
 		if !labelForm.MatchString(k) {
 			v.fail(at, "is not a label key", "[prefix/]name, the name at most 63 letters, digits, dashes, underscores and dots")
+		}
+		if role == Worker && !KubeletMaySet(k) {
+			v.fail(at, "a kubelet may not set it on its own node, and a worker has no other rights", "another prefix than kubernetes.io and k8s.io, or kubectl label node once it has joined")
 		}
 		v.match(at, val, valueForm, "is not a label value", "at most 63 letters, digits, dashes, underscores and dots")
 	}
@@ -42,7 +45,7 @@ func (v *validator) hosts(n *Node) {
 	seen := map[string]int{}
 	for i, h := range n.Hosts {
 		at := fmt.Sprintf("hosts[%d]", i)
-		v.machine(at+".node", h.Node)
+		v.machine(at+".node", h.Node, n.Role)
 		if h.Node.Name == "" {
 			v.fail(at+".node.name", "is missing", nameRule)
 		}
