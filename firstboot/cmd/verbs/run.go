@@ -41,7 +41,7 @@ var runVerb = verb{
 // run brings the machine up. Adjust, when not nil, changes the state before the run.
 func (e *Env) run(ctx context.Context, document string, adjust func(*phases.State)) (err error) {
 	rep := &status.Reporter{
-		File: filepath.Join(e.Root, status.Path), Console: e.console(), Redactor: &status.Redactor{}, Clock: status.SystemClock(),
+		File: filepath.Join(e.Root, status.Path), Console: e.console(), Redactor: &e.clean, Clock: status.SystemClock(),
 	}
 	log, tail := newLog(e.Stderr, rep.Redactor)
 	n, digest, err := node.Load(document)

@@ -48,6 +48,8 @@ const (
 type Env struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+	// clean knows the secrets of the document that was read, if one was.
+	clean status.Redactor
 	// Root is the directory below which the node's files are.
 	Root string
 	// Console is the path of the console device; empty uses none.
@@ -83,7 +85,7 @@ var (
 func Main(ctx context.Context, e *Env, args []string) int {
 	err := dispatch(ctx, e, args)
 	if err != nil {
-		fmt.Fprintln(e.Stderr, "firstboot: "+(&status.Redactor{}).Text(err.Error()))
+		e.complain(err)
 	}
 	return ExitCode(err)
 }
@@ -155,4 +157,9 @@ func noArgs(args []string) error {
 		return fmt.Errorf("%w: unexpected argument %q", errUsage, args[0])
 	}
 	return nil
+}
+
+// complain prints why a verb failed, without secrets.
+func (e *Env) complain(err error) {
+	fmt.Fprintln(e.Stderr, "firstboot: "+e.clean.Text(err.Error()))
 }
