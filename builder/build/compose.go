@@ -22,12 +22,8 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/baseimage"
 )
 
-// initrdFile and archiveFile are what the entries of an initial RAM disk, and of the large
-// part of one, hold.
-const (
-	initrdFile  = "initrd.img"
-	archiveFile = "large.cpio.lz4"
-)
+// initrdFile is what the entry of an initial RAM disk holds.
+const initrdFile = "initrd.img"
 
 func composeInitrd(ctx context.Context, w *work, s *plan.Step) error {
 	entry, err := w.Store.Derive(ctx, s.Key, func(ctx context.Context, dir string) error {
@@ -43,8 +39,7 @@ func composeInitrd(ctx context.Context, w *work, s *plan.Step) error {
 	return err
 }
 
-// writeInitrd writes two archives behind each other: one with all that is large, which the
-// store keeps compressed, and one with what we add, as it is.
+// writeInitrd composes the initial RAM disk and stores it as an archive.
 func (w *work) writeInitrd(ctx context.Context, task progress.Task, out string) error {
 	set, err := w.lock.Set(lock.InitrdSet(w.profile.Name))
 	if err != nil {
@@ -62,32 +57,7 @@ func (w *work) writeInitrd(ctx context.Context, task progress.Task, out string) 
 	if err != nil {
 		return blame(ctx, fault.Config, err, correctProfile)
 	}
-	large, small, err := initrd.Split(t)
-	if err != nil {
-		return err
-	}
-	archive, err := w.Store.Derive(ctx, initrd.CompressedKey(large), func(_ context.Context, dir string) error {
-		task.Note("compressing")
-		return writeFile(filepath.Join(dir, archiveFile), func(f io.Writer) error { return initrd.Write(counted{f, task}, large) })
-	})
-	if err != nil {
-		return err
-	}
-	packed, err := entryFile(archive, archiveFile)
-	if err != nil {
-		return err
-	}
-	return writeFile(out, func(f io.Writer) error {
-		r, err := packed.Open()
-		if err != nil {
-			return err
-		}
-		defer r.Close()
-		if _, err := io.Copy(f, r); err != nil {
-			return err
-		}
-		return initrd.WriteCPIO(f, small)
-	})
+	return writeFile(out, func(f io.Writer) error { return initrd.Write(counted{f, task}, t) })
 }
 
 // writeFile creates a file with what write gives it.

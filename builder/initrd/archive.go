@@ -3,7 +3,6 @@
 package initrd
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"time"
@@ -12,21 +11,13 @@ import (
 	"github.com/imgbuild/imgbuild/builder/tree"
 )
 
-// Write stores t as a newc cpio archive compressed with LZ4, the form the kernel unpacks
-// (Documentation/driver-api/early-userspace/buffer-format.rst). LZ4 unpacks several times
-// faster than Zstandard, which the start of a machine notices more than the size. The same
-// tree gives the same bytes: order is the tree's, times are 0, inode numbers count up.
+// Write stores t as a newc cpio archive, the form the kernel unpacks
+// (Documentation/driver-api/early-userspace/buffer-format.rst). It is not compressed: images
+// are compressed as a whole when they travel, where what is compressed already costs more,
+// and nothing has to be unpacked at each start. The archive ends where another one may
+// begin, since the boot stub appends its own. The same tree gives the same bytes: order is
+// the tree's, times are 0, inode numbers count up.
 func Write(w io.Writer, t *tree.Tree) error {
-	var archive bytes.Buffer
-	archive.Grow(int(t.Size()) + t.Len()*256)
-	if err := WriteCPIO(&archive, t); err != nil {
-		return err
-	}
-	return compress(w, archive.Bytes())
-}
-
-// WriteCPIO stores t as a plain newc cpio archive.
-func WriteCPIO(w io.Writer, t *tree.Tree) error {
 	cw := cpio.NewWriter(w)
 	inode := int64(0)
 	for _, n := range t.Nodes() {
