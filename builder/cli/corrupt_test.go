@@ -38,18 +38,6 @@ func TestHealsTheStore(t *testing.T) {
 			}
 		})
 	}
-	t.Run("rotten archive of the initrd", func(t *testing.T) { // read when an asset changed
-		s.Edit(t, "assets/early.conf", "true", "maybe")
-		for _, name := range s.derived(t, "large.cpio.lz4") {
-			rot(t, name)
-		}
-		s.build(t)
-		s.Edit(t, "assets/early.conf", "maybe", "true")
-		s.build(t)
-		if digest(t, s.image) != want {
-			t.Error("the image differs from that of the undamaged store")
-		}
-	})
 	if r := s.Mirror.Requests(); len(r) != s.Packages() {
 		t.Errorf("packages were fetched again: %q", r[s.Packages():])
 	}

@@ -107,7 +107,7 @@ func TestKilled(t *testing.T) {
 		"download": func(s *site) bool { return found(filepath.Join(s.cache, "partial"), "") },
 		"unpack":   func(s *site) bool { return found(filepath.Join(s.cache, "tmp"), "files") },
 		"compile":  func(s *site) bool { return found(filepath.Join(s.cache, "tmp"), "pause") },
-		"initrd":   func(s *site) bool { return found(filepath.Join(s.cache, "tmp"), "large.cpio.lz4") },
+		"initrd":   func(s *site) bool { return found(filepath.Join(s.cache, "tmp"), "initrd.img") },
 		"image":    func(s *site) bool { return found(filepath.Dir(s.image), ".incomplete-") },
 		"receipt":  func(s *site) bool { return found(filepath.Dir(s.image), "node-amd64.raw") },
 	} {
