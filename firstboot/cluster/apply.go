@@ -26,7 +26,6 @@ var resources = map[string]struct {
 	"ConfigMap":          {"configmaps", true},
 	"DaemonSet":          {"daemonsets", true},
 	"Deployment":         {"deployments", true},
-	"Lease":              {"leases", true},
 	"Namespace":          {"namespaces", false},
 	"Node":               {"nodes", false},
 	"Role":               {"roles", true},

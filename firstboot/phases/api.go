@@ -263,28 +263,33 @@ func waitControlPlane(ctx context.Context, s *State) error {
 	var wg sync.WaitGroup
 	for i, e := range endpoints {
 		wg.Go(func() {
-			for {
-				err := health(ctx, client, e.url)
-				if err == nil {
-					s.Mark(e.name + "-healthy")
-					break
-				}
-				select {
-				case <-time.After(healthPause):
-				case <-ctx.Done():
-					errs[i] = fmt.Errorf("%s is not healthy: %w", e.name, err)
-				}
-				if errs[i] != nil {
-					break
-				}
+			if err := awaitHealth(ctx, client, e.url); err != nil {
+				errs[i] = fmt.Errorf("%s is not healthy: %w", e.name, err)
+				return
 			}
+			s.Mark(e.name + "-healthy")
 			if e.name == kubeadm.APIServer {
-				errs[i] = errors.Join(errs[i], release(context.WithoutCancel(ctx)))
+				errs[i] = release(ctx)
 			}
 		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// awaitHealth asks until url answers 200 or ctx ends, and returns the last answer then.
+func awaitHealth(ctx context.Context, c *http.Client, url string) error {
+	for {
+		err := health(ctx, c, url)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(healthPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func health(ctx context.Context, c *http.Client, url string) error {

@@ -23,7 +23,8 @@ const (
 )
 
 // holdControllers keeps the controller manager from leading until the function it returns
-// is called. A lease that exists belongs to a cluster that has been made.
+// is called. Without that call the lease is renewed until ctx ends and ends by itself soon
+// after. A lease that exists belongs to a cluster that has been made.
 func holdControllers(ctx context.Context, s *State, c *cluster.Client) (release func(context.Context) error, err error) {
 	lease, err := c.Acquire(ctx, "kube-system", controllersLease, controllersHolder+s.Config.NodeName, leaseDuration)
 	if lease == nil || err != nil {

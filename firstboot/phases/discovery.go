@@ -89,12 +89,19 @@ func (s *State) findWithCertificate(ctx context.Context) error {
 	if err != nil {
 		return phase.Permanent(err)
 	}
+	return s.seek(ctx, func() error {
+		if err := s.nameFree(ctx, c); err != nil {
+			return err
+		}
+		return c.Get(ctx, kubeletConfigMap()) // which is there once joining is possible
+	})
+}
+
+// seek looks for the cluster until look succeeds or ctx ends, with growing pauses.
+func (s *State) seek(ctx context.Context, look func() error) error {
 	pause := s.Poll
 	for {
-		err := s.nameFree(ctx, c)
-		if err == nil {
-			err = c.Get(ctx, kubeletConfigMap()) // which is there once joining is possible
-		}
+		err := look()
 		if err == nil {
 			return nil
 		}
@@ -134,29 +141,22 @@ func (s *State) find(ctx context.Context) error {
 	return nil
 }
 
-// findPatiently looks for the cluster until ctx ends, with growing pauses.
+// findPatiently looks for the cluster with a bootstrap token until ctx ends.
 func (s *State) findPatiently(ctx context.Context) error {
-	pause := s.Poll
-	for {
-		err := s.find(ctx)
-		if err == nil {
-			var c *cluster.Client
-			if c, err = s.visitor(); err == nil {
-				err = s.nameFree(ctx, c)
-			}
+	return s.seek(ctx, func() error {
+		if err := s.find(ctx); err != nil {
+			return err
 		}
-		if err == nil {
-			s.Log.Info("discovery", "server", s.Found.Server, "token", s.Found.Token.ID)
-			return nil
+		c, err := s.visitor()
+		if err != nil {
+			return err
 		}
-		phase.Report(ctx, err)
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("no cluster to join: %w", err)
-		case <-time.After(pause):
-			pause = min(2*pause, 5*time.Second)
+		if err := s.nameFree(ctx, c); err != nil {
+			return err
 		}
-	}
+		s.Log.Info("discovery", "server", s.Found.Server, "token", s.Found.Token.ID)
+		return nil
+	})
 }
 
 // visitor is a client with the rights of the bootstrap token.

@@ -180,7 +180,7 @@ func (s *State) renewTokens(ctx context.Context, r *Renewal) error {
 		return nil
 	}
 	r.Authorities = true
-	return HandOverCerts(ctx, c, s.Root, s.Config, s.Node.PKI.CertificateKey, now)
+	return s.handOverCerts(ctx, c, now)
 }
 
 // tokenDue says whether a token is gone or expires before limit.

@@ -30,22 +30,21 @@ func uploadCerts(ctx context.Context, s *State) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.KubernetesAPICall.D())
 	defer cancel()
-	return HandOverCerts(ctx, c, s.Root, s.Config, s.Node.PKI.CertificateKey, time.Now())
+	return s.handOverCerts(ctx, c, time.Now())
 }
 
-// HandOverCerts writes the secret kubeadm-certs, from the files below root, and the token that
+// handOverCerts writes the secret kubeadm-certs, from the node's files, and the token that
 // takes it away after two hours.
-func HandOverCerts(ctx context.Context, c *cluster.Client, root string, config *kubeadm.Config, key node.Secret, now time.Time) error {
-	st := State{Root: root}
+func (s *State) handOverCerts(ctx context.Context, c *cluster.Client, now time.Time) error {
 	files := map[string][]byte{}
 	for _, name := range addons.SharedFiles {
-		data, err := os.ReadFile(st.path(kubeadm.PKIDir + "/" + name))
+		data, err := os.ReadFile(s.path(kubeadm.PKIDir + "/" + name))
 		if err != nil {
 			return fmt.Errorf("handing the authorities over: %w", err)
 		}
 		files[name] = data
 	}
-	sealed, err := addons.Seal(files, key, rand.Reader)
+	sealed, err := addons.Seal(files, s.Node.PKI.CertificateKey, rand.Reader)
 	if err != nil {
 		return err
 	}
@@ -55,11 +54,11 @@ func HandOverCerts(ctx context.Context, c *cluster.Client, root string, config *
 	}
 	text := hex.EncodeToString(random)
 	proxy := kubeadm.Token{ID: text[:6], Secret: node.Secret(text[6:22]), Description: addons.ProxyDescription, Expiration: now.Add(addons.ProxyTTL)}
-	ca, err := os.ReadFile(st.path(kubeadm.PKIDir + "/ca.crt"))
+	ca, err := os.ReadFile(s.path(kubeadm.PKIDir + "/ca.crt"))
 	if err != nil {
 		return err
 	}
-	objs, err := addons.Objects(config, addons.Inputs{CAPEM: ca, Certs: &addons.CertUpload{Proxy: proxy, Sealed: sealed}})
+	objs, err := addons.Objects(s.Config, addons.Inputs{CAPEM: ca, Certs: &addons.CertUpload{Proxy: proxy, Sealed: sealed}})
 	if err != nil {
 		return err
 	}
