@@ -3,12 +3,8 @@
 package e2e
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,15 +16,13 @@ import (
 
 // clusterRun is a running fleet and the client to look at its cluster.
 type clusterRun struct {
-	*testing.T
-	env
-	fleet      *vm.Fleet
-	kubeconfig string
+	view
+	fleet *vm.Fleet
 }
 
 // with returns the cluster for a subtest.
 func (c *clusterRun) with(t *testing.T) *clusterRun {
-	return &clusterRun{T: t, env: c.env, fleet: c.fleet, kubeconfig: c.kubeconfig}
+	return &clusterRun{view: c.in(t), fleet: c.fleet}
 }
 
 // fleetOptions describe machines for tests; hosts and network are left to the caller.
@@ -62,7 +56,7 @@ func (e env) startFleet(t *testing.T, o vm.FleetOptions) *clusterRun {
 		t.Cleanup(func() { file.Close() })
 		f.Capture(file)
 	}
-	return &clusterRun{T: t, env: e, fleet: f, kubeconfig: o.Kubeconfig}
+	return &clusterRun{view: view{T: t, env: e, kubeconfig: o.Kubeconfig}, fleet: f}
 }
 
 // slowHosts are settings for machines that are emulated, several on one host.
@@ -134,65 +128,4 @@ func (c *clusterRun) waitReady() {
 	r := c.fleet.Result()
 	c.Logf("all Ready in %s\n%s", r.Ready.D().Round(10*time.Millisecond), r.Timeline.Table())
 	keepTimeline(c.T, c.env, strings.ReplaceAll(c.Name(), "/", "-"), r.Timeline.SVG())
-}
-
-// try runs the real kubectl on the host, over the proxy that the kubeconfig names.
-func (c *clusterRun) try(stdin string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(c.Context(), 5*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, c.kubernetes)
-	cmd.Args = append([]string{"kubectl", "--kubeconfig", c.kubeconfig}, args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("kubectl %s: %w\n%s%s", strings.Join(args, " "), err, errs.String(), out.String())
-	}
-	return out.String(), nil
-}
-
-func (c *clusterRun) kubectl(args ...string) string {
-	c.Helper()
-	out, err := c.try("", args...)
-	if err != nil {
-		c.Fatal(err)
-	}
-	return out
-}
-
-func (c *clusterRun) get(into any, args ...string) error {
-	out, err := c.try("", append(append([]string{"get"}, args...), "-o", "json")...)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal([]byte(out), into)
-}
-
-func (c *clusterRun) apply(objects ...any) {
-	c.Helper()
-	for _, o := range objects {
-		text, err := json.Marshal(o)
-		if err != nil {
-			c.Fatal(err)
-		}
-		if _, err := c.try(string(text), "apply", "-f", "-"); err != nil {
-			c.Fatal(err)
-		}
-	}
-}
-
-// eventually repeats check until it returns nil.
-func (c *clusterRun) eventually(what string, limit time.Duration, check func() error) {
-	c.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) || c.Context().Err() != nil {
-			c.Fatalf("%s: not within %s: %v", what, limit, err)
-		}
-		time.Sleep(time.Second)
-	}
 }

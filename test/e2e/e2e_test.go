@@ -6,8 +6,6 @@
 package e2e
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -158,8 +156,7 @@ const bootTimeout = 15 * time.Minute
 
 // guest is a running node and the clients to look at it.
 type guest struct {
-	*testing.T
-	env
+	view
 	node *vm.Node
 }
 
@@ -182,60 +179,11 @@ func (e env) start(t *testing.T, o vm.Options) *guest {
 		t.Fatal(err)
 	}
 	t.Cleanup(node.Close)
-	return &guest{T: t, env: e, node: node}
+	return &guest{view: view{T: t, env: e, kubeconfig: node.Kubeconfig}, node: node}
 }
 
 // with returns the guest for a subtest.
-func (g *guest) with(t *testing.T) *guest { return &guest{T: t, env: g.env, node: g.node} }
-
-// try runs the real kubectl on the host.
-func (g *guest) try(stdin string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(g.Context(), 5*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, g.kubernetes)
-	cmd.Args = append([]string{"kubectl", "--kubeconfig", g.node.Kubeconfig}, args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("kubectl %s: %w\n%s%s", strings.Join(args, " "), err, errs.String(), out.String())
-	}
-	return out.String(), nil
-}
-
-func (g *guest) kubectl(args ...string) string {
-	g.Helper()
-	out, err := g.try("", args...)
-	if err != nil {
-		g.Fatal(err)
-	}
-	return out
-}
-
-// get decodes objects that kubectl prints as JSON.
-func (g *guest) get(into any, args ...string) error {
-	out, err := g.try("", append(append([]string{"get"}, args...), "-o", "json")...)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal([]byte(out), into)
-}
-
-// eventually repeats check until it returns nil.
-func (g *guest) eventually(what string, limit time.Duration, check func() error) {
-	g.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) || g.Context().Err() != nil {
-			g.Fatalf("%s: not within %s: %v", what, limit, err)
-		}
-		time.Sleep(time.Second)
-	}
-}
+func (g *guest) with(t *testing.T) *guest { return &guest{view: g.in(t), node: g.node} }
 
 // probeCommand runs the probe in its pod.
 func (g *guest) probeCommand(args ...string) (string, error) {

@@ -9,7 +9,6 @@ import (
 
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/imgbuild/imgbuild/firstboot/baseimage"
 )
@@ -76,20 +75,6 @@ func client() (*core.ConfigMap, *core.Pod) {
 	c := &pod.Spec.Containers[0]
 	c.VolumeMounts = append(c.VolumeMounts, core.VolumeMount{Name: "config", MountPath: "/config", ReadOnly: true})
 	return config, pod
-}
-
-// apply gives objects to the API through kubectl.
-func (g *guest) apply(objects ...any) {
-	g.Helper()
-	for _, o := range objects {
-		text, err := yaml.Marshal(o)
-		if err != nil {
-			g.Fatal(err)
-		}
-		if _, err := g.try(string(text), "apply", "-f", "-"); err != nil {
-			g.Fatal(err)
-		}
-	}
 }
 
 // allPodsReady waits until kubectl get pods -A shows every pod Running and ready.
