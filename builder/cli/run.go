@@ -15,6 +15,7 @@ import (
 	"github.com/imgbuild/imgbuild/builder/build"
 	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/profile"
+	"github.com/imgbuild/imgbuild/builder/tool"
 	"github.com/imgbuild/imgbuild/builder/vm"
 )
 
@@ -73,32 +74,48 @@ func (a *app) runCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) run(ctx context.Context, f *runFlags) error {
+// stage is what machines are run with, be it one or several.
+type stage struct {
+	qemu     *tool.Set
+	diskSize int64 // bytes
+	// talk is where messages go: standard error with --json, which leaves standard output
+	// to the result.
+	talk io.Writer
+}
+
+// stage prepares for running machines, after the images and thereby the progress display are
+// done.
+func (a *app) stage(ctx context.Context, f *runFlags) (*stage, error) {
 	env, err := a.env()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	s := &stage{talk: a.Out}
+	if f.json {
+		s.talk = a.Err
+	}
+	if s.diskSize, err = profile.ParseSize(f.disk); err != nil {
+		return nil, fault.Wrap(fault.Usage, err, "give --disk-size as a quantity such as 8GiB")
+	}
+	if s.qemu, err = build.Tool(ctx, env, "qemu"); err != nil {
+		return nil, err
+	}
+	a.closeProgress()
+	return s, nil
+}
+
+func (a *app) run(ctx context.Context, f *runFlags) error {
 	image, err := a.imageToRun(ctx, f)
 	if err != nil {
 		return err
 	}
-	size, err := profile.ParseSize(f.disk)
-	if err != nil {
-		return fault.Wrap(fault.Usage, err, "give --disk-size as a quantity such as 8GiB")
-	}
-	qemu, err := build.Tool(ctx, env, "qemu")
+	s, err := a.stage(ctx, f)
 	if err != nil {
 		return err
 	}
-	a.closeProgress()
-
-	// Messages go to standard error so that --json leaves standard output to the result.
-	talk := a.Out
-	if f.json {
-		talk = a.Err
-	}
+	talk := s.talk
 	opts := vm.Options{
-		Spec: vm.Spec{Name: "imgbuild-" + filepath.Base(image), Image: image, DiskSize: size, CPUs: f.cpus, MemoryMiB: f.memory,
+		Spec: vm.Spec{Name: "imgbuild-" + filepath.Base(image), Image: image, DiskSize: s.diskSize, CPUs: f.cpus, MemoryMiB: f.memory,
 			KernelArguments: f.append, Accel: vm.Accel(f.accel), Ignition: f.ignition, Dir: f.dir},
 		Timeout: f.timeout,
 		Events:  func(e vm.Event) { printEvent(talk, e) },
@@ -108,7 +125,7 @@ func (a *app) run(ctx context.Context, f *runFlags) error {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	return vm.Run(ctx, qemu, opts, func(r *vm.Result) error {
+	return vm.Run(ctx, s.qemu, opts, func(r *vm.Result) error {
 		if f.timeline != "" {
 			if err := writeTimeline(f.timeline, r); err != nil {
 				return err

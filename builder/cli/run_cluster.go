@@ -14,10 +14,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/imgbuild/imgbuild/builder/build"
 	"github.com/imgbuild/imgbuild/builder/cluster"
 	"github.com/imgbuild/imgbuild/builder/fault"
-	"github.com/imgbuild/imgbuild/builder/profile"
 	"github.com/imgbuild/imgbuild/builder/vm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 )
@@ -66,20 +64,11 @@ func (a *app) runCluster(ctx context.Context, cmd *cobra.Command, f *runFlags, c
 	if err := a.clusterImages(ctx, f, opts.Hosts); err != nil {
 		return err
 	}
-	env, err := a.env()
+	s, err := a.stage(ctx, f)
 	if err != nil {
 		return err
 	}
-	size, err := profile.ParseSize(f.disk)
-	if err != nil {
-		return fault.Wrap(fault.Usage, err, "give --disk-size as a quantity such as 8GiB")
-	}
-	qemu, err := build.Tool(ctx, env, "qemu")
-	if err != nil {
-		return err
-	}
-	a.closeProgress()
-	opts.Machine = vm.Spec{DiskSize: size, KernelArguments: f.append, Accel: vm.Accel(f.accel)}
+	opts.Machine = vm.Spec{DiskSize: s.diskSize, KernelArguments: f.append, Accel: vm.Accel(f.accel)}
 	if cmd.Flags().Changed("cpus") {
 		opts.Machine.CPUs = f.cpus
 	}
@@ -90,16 +79,12 @@ func (a *app) runCluster(ctx context.Context, cmd *cobra.Command, f *runFlags, c
 		opts.Timeout = f.timeout
 	}
 	opts.Dir = filepath.Join(c.dir, "run")
-	talk := a.Out
-	if f.json {
-		talk = a.Err
-	}
-	board := newBoard(talk, opts.Hosts, terminalWidth(talk))
+	board := newBoard(s.talk, opts.Hosts, terminalWidth(s.talk))
 	opts.Events = board.event
 	if f.console {
 		opts.Events, opts.Lines = nil, board.line
 	}
-	return a.runFleet(ctx, f, c, func(ctx context.Context) (*vm.Fleet, error) { return vm.StartFleet(ctx, qemu, opts) })
+	return a.runFleet(ctx, f, c, func(ctx context.Context) (*vm.Fleet, error) { return vm.StartFleet(ctx, s.qemu, opts) })
 }
 
 // runFleet runs machines until they end or the user ends them, which is success.
