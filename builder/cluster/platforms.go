@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 // platform is a place where Ignition finds its config.
@@ -54,7 +55,7 @@ func (p platform) size(config []byte) int {
 // and that it is not too large, which is measured on a config with stand-ins for secrets.
 func (v *validator) userData() {
 	c := v.c
-	if !oneOf(v, "userData.secrets", c.UserData.Secrets, refuseSecrets, acceptTokens, acceptAll) || v.doc.Err() != nil || len(v.extra) > 0 {
+	if !strict.OneOf(v.doc, "userData.secrets", c.UserData.Secrets, refuseSecrets, acceptTokens, acceptAll) || v.doc.Err() != nil || len(v.extra) > 0 {
 		return
 	}
 	for i := range c.Hosts {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 // validator reports to the documents of a source.
@@ -42,22 +43,6 @@ const (
 	domainRule = "lower-case letters, digits, dashes and dots, at most 253 characters"
 )
 
-func oneOf[T ~string](v *validator, path string, got T, allowed ...T) bool {
-	if slices.Contains(allowed, got) {
-		return true
-	}
-	names := make([]string, len(allowed))
-	for i, a := range allowed {
-		names[i] = string(a)
-	}
-	message := "is not known"
-	if got == "" {
-		message = "is missing"
-	}
-	v.fail(path, message, names...)
-	return false
-}
-
 func (v *validator) match(path, got string, form *regexp.Regexp, message, allowed string) {
 	if got != "" && !form.MatchString(got) {
 		v.fail(path, message, allowed)
@@ -83,8 +68,8 @@ func (v *validator) between(path string, got, low, high int, zero string) {
 // all runs every check. Those of node documents come last: they see the whole.
 func (v *validator) all() {
 	c := v.c
-	oneOf(v, "apiVersion", c.APIVersion, APIVersion)
-	oneOf(v, "kind", c.Kind, Kind)
+	strict.OneOf(v.doc, "apiVersion", c.APIVersion, APIVersion)
+	strict.OneOf(v.doc, "kind", c.Kind, Kind)
 	if c.Name == "" {
 		v.fail("name", "is missing", labelRule)
 	}
@@ -106,7 +91,7 @@ func (v *validator) all() {
 func (v *validator) pki() {
 	c := v.c
 	p := c.PKI
-	oneOf(v, "pki.mode", p.Mode, node.PKIShared, node.PKIGenerate, node.PKIExternal)
+	strict.OneOf(v.doc, "pki.mode", p.Mode, node.PKIShared, node.PKIGenerate, node.PKIExternal)
 	if p.Initiator != "" && p.Mode != node.PKIGenerate {
 		v.fail("pki.initiator", "has a meaning in mode generate only", "leave it out, or set pki.mode generate")
 	} else if p.Initiator != "" && !slices.ContainsFunc(c.ControlPlanes(), func(h Host) bool { return h.Name == p.Initiator }) {

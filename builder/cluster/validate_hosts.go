@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 var uuidForm = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
@@ -60,7 +61,7 @@ func (v *validator) host(i int, h *Host) {
 	if len(h.Name) > 63 {
 		v.fail(at+".name", "is too long for a host name", "at most 63 characters")
 	}
-	oneOf(v, at+".role", h.Role, node.ControlPlane, node.Worker)
+	strict.OneOf(v.doc, at+".role", h.Role, node.ControlPlane, node.Worker)
 	v.mac(at+".match.mac", h.Match.MAC)
 	v.match(at+".match.uuid", h.Match.UUID, uuidForm, "is not a UUID", "8-4-4-4-12 hexadecimal digits")
 	if strings.TrimSpace(h.Match.Serial) != h.Match.Serial {

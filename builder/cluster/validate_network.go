@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 // prefix parses an address range; the zero value stands for one that is missing or wrong.
@@ -82,7 +83,7 @@ var macForm = regexp.MustCompile(`^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$`)
 // they are written.
 func (v *validator) hostNetwork(at string, n HostNetwork) {
 	if n.Addressing != "" {
-		oneOf(v, at+".addressing", n.Addressing, dhcp, static)
+		strict.OneOf(v.doc, at+".addressing", n.Addressing, dhcp, static)
 	}
 	subnet := v.prefix(at+".subnet", n.Subnet)
 	if subnet.IsValid() {
@@ -105,7 +106,7 @@ func (v *validator) hostNetwork(at string, n HostNetwork) {
 	if b := n.Bond; b != nil {
 		v.match(at+".bond.name", b.Name, interfaceForm, "is not an interface name", "1 to 15 characters without / and spaces")
 		if b.Mode != "" {
-			oneOf(v, at+".bond.mode", b.Mode, bondModes...)
+			strict.OneOf(v.doc, at+".bond.mode", b.Mode, bondModes...)
 		}
 		if len(b.Members) == 0 {
 			v.fail(at+".bond.members", "is missing", "names or MAC addresses of interfaces")
@@ -128,7 +129,7 @@ func (v *validator) hostNetwork(at string, n HostNetwork) {
 // endpoint checks how the API is reached, and that its certificates would cover that.
 func (v *validator) endpoint() {
 	c, e := v.c, v.c.Endpoint
-	oneOf(v, "endpoint.mode", e.Mode, node.EndpointVIP, node.EndpointLocal, node.EndpointDirect)
+	strict.OneOf(v.doc, "endpoint.mode", e.Mode, node.EndpointVIP, node.EndpointLocal, node.EndpointDirect)
 	v.between("endpoint.port", e.Port, 1, 65535, "")
 	cps := c.ControlPlanes()
 	switch e.Mode {
@@ -185,7 +186,7 @@ var gratuitous = []string{"aws", "azure", "gcp", "digitalocean", "hetzner", "ora
 
 func (v *validator) vip() {
 	c, p := v.c, v.c.VIP
-	oneOf(v, "vip.provider", p.Provider, node.VIPKeepalived, node.VIPKubeVIP, node.VIPExternal, node.VIPNone)
+	strict.OneOf(v.doc, "vip.provider", p.Provider, node.VIPKeepalived, node.VIPKubeVIP, node.VIPExternal, node.VIPNone)
 	v.match("vip.interface", p.Interface, interfaceForm, "is not an interface name", "auto, or 1 to 15 characters without / and spaces")
 	if p.Provider == node.VIPNone {
 		for key, set := range map[string]bool{"address": p.Address != "", "routerID": p.RouterID != 0, "image": p.Image != "", "advertInterval": p.AdvertInterval != 0, "loadBalancer": p.LoadBalancer != ""} {
@@ -197,7 +198,7 @@ func (v *validator) vip() {
 	}
 	v.between("vip.routerID", p.RouterID, 1, 255, "to derive it from the address")
 	if p.LoadBalancer != "" {
-		oneOf(v, "vip.loadBalancer", p.LoadBalancer, "haproxy")
+		strict.OneOf(v.doc, "vip.loadBalancer", p.LoadBalancer, "haproxy")
 	}
 	switch {
 	case p.Provider == node.VIPKubeVIP && p.Image == "":

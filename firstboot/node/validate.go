@@ -19,28 +19,12 @@ type validator struct{ doc *strict.Document }
 
 func (v *validator) fail(path, message, allowed string) { v.doc.Report(path, message, allowed) }
 
-// oneOf checks an enumeration.
-func oneOf[T ~string](v *validator, path string, got T, allowed ...T) {
-	if slices.Contains(allowed, got) {
-		return
-	}
-	names := make([]string, len(allowed))
-	for i, a := range allowed {
-		names[i] = string(a)
-	}
-	message := "is not known"
-	if got == "" {
-		message = "is missing"
-	}
-	v.doc.Report(path, message, names...)
-}
-
 // validate reports every problem of a defaulted document beyond those of decoding.
 func validate(doc *strict.Document, n *Node) {
 	v := &validator{doc: doc}
-	oneOf(v, "apiVersion", n.APIVersion, APIVersion)
-	oneOf(v, "kind", n.Kind, Kind)
-	oneOf(v, "role", n.Role, ControlPlane, Worker)
+	strict.OneOf(v.doc, "apiVersion", n.APIVersion, APIVersion)
+	strict.OneOf(v.doc, "kind", n.Kind, Kind)
+	strict.OneOf(v.doc, "role", n.Role, ControlPlane, Worker)
 	v.cluster(n)
 	v.machine("node", n.Node, n.Role)
 	v.hosts(n)
@@ -114,9 +98,9 @@ func (v *validator) cluster(n *Node) {
 	} else if len(c.ControlPlanes) > 1 || n.Role == Worker {
 		v.fail("cluster.endpoint", "is missing", "host:port of the API; only a single control plane can leave it out")
 	}
-	oneOf(v, "cluster.endpointMode", c.EndpointMode, EndpointDirect, EndpointVIP, EndpointLocal)
+	strict.OneOf(v.doc, "cluster.endpointMode", c.EndpointMode, EndpointDirect, EndpointVIP, EndpointLocal)
 	v.match("cluster.kubernetesVersion", c.KubernetesVersion, versionForm, "is not a Kubernetes version", "vMAJOR.MINOR.PATCH, for example v1.36.3")
-	oneOf(v, "cluster.proxyMode", c.ProxyMode, ProxyNFTables, ProxyIPTables, ProxyIPVS, ProxyUpstream)
+	strict.OneOf(v.doc, "cluster.proxyMode", c.ProxyMode, ProxyNFTables, ProxyIPTables, ProxyIPVS, ProxyUpstream)
 	// A /24 per node has to fit at least once; kube-apiserver wants at most 20 bits of services.
 	pods := v.prefix("cluster.networking.podSubnet", c.Networking.PodSubnet, 8, 24)
 	services := v.prefix("cluster.networking.serviceSubnet", c.Networking.ServiceSubnet, 12, 28)

@@ -8,6 +8,8 @@ import (
 	"net"
 	"regexp"
 	"strings"
+
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 func (v *validator) machine(path string, m Machine, role Role) {
@@ -32,7 +34,7 @@ func (v *validator) machine(path string, m Machine, role Role) {
 			v.fail(at+".key", "is not a taint key", "[prefix/]name")
 		}
 		v.match(at+".value", t.Value, valueForm, "is not a taint value", "at most 63 letters, digits, dashes, underscores and dots")
-		oneOf(v, at+".effect", t.Effect, "NoSchedule", "PreferNoSchedule", "NoExecute")
+		strict.OneOf(v.doc, at+".effect", t.Effect, "NoSchedule", "PreferNoSchedule", "NoExecute")
 	}
 }
 

@@ -8,12 +8,14 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 func (v *validator) pki(n *Node) {
 	p := n.PKI
-	oneOf(v, "pki.mode", p.Mode, PKIGenerate, PKIShared, PKIExternal)
-	oneOf(v, "pki.algorithm", p.Algorithm, ECDSAP256, ECDSAP384, RSA2048, RSA3072, RSA4096)
+	strict.OneOf(v.doc, "pki.mode", p.Mode, PKIGenerate, PKIShared, PKIExternal)
+	strict.OneOf(v.doc, "pki.algorithm", p.Algorithm, ECDSAP256, ECDSAP384, RSA2048, RSA3072, RSA4096)
 	v.match("pki.certificateKey", p.CertificateKey.Reveal(), keyForm, "is not a certificate key", "64 hexadecimal digits, lower case")
 	v.name("pki.initiator", p.Initiator)
 	v.positive("pki.caValidity", p.CAValidity, time.Hour)
@@ -49,7 +51,7 @@ func (v *validator) tokens(n *Node) {
 	for i, h := range n.Join.CACertHashes {
 		v.match(fmt.Sprintf("join.caCertHashes[%d]", i), h, hashForm, "is not a CA hash", "sha256: and 64 hexadecimal digits")
 	}
-	oneOf(v, "join.caVerification", n.Join.CAVerification, VerifyPin, VerifyToken)
+	strict.OneOf(v.doc, "join.caVerification", n.Join.CAVerification, VerifyPin, VerifyToken)
 	if n.Role != Worker || n.PKI.Mode == PKIExternal { // which delivers the kubelet's certificate
 		return
 	}
@@ -93,7 +95,7 @@ func (v *validator) parts(n *Node) {
 	if r := n.Kubelet.ResolvConf; r != "" && !strings.HasPrefix(r, "/") {
 		v.fail("kubelet.resolvConf", "is not an absolute path", "a path that begins with /")
 	}
-	oneOf(v, "network.provider", n.Network.Provider, NetworkFlannel, NetworkNone)
+	strict.OneOf(v.doc, "network.provider", n.Network.Provider, NetworkFlannel, NetworkNone)
 	if m := n.Network.MTU; m != 0 && (m < 576 || m > 65535) {
 		v.fail("network.mtu", "is out of range", "0 (derive it) or 576 to 65535")
 	}
@@ -108,10 +110,10 @@ func (v *validator) parts(n *Node) {
 			v.fail("delivery.foreignImages."+c, "is not a component that runs on every node", "kube-proxy, flannel")
 		}
 	}
-	oneOf(v, "delivery.mode", n.Delivery.Mode, DeliveryVerity, DeliveryOCI)
+	strict.OneOf(v.doc, "delivery.mode", n.Delivery.Mode, DeliveryVerity, DeliveryOCI)
 	for c, m := range n.Delivery.Components {
 		v.component("delivery.components."+c, c)
-		oneOf(v, "delivery.components."+c, m, DeliveryVerity, DeliveryOCI)
+		strict.OneOf(v.doc, "delivery.components."+c, m, DeliveryVerity, DeliveryOCI)
 	}
 	for c := range n.Delivery.Images {
 		v.component("delivery.images."+c, c)

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strconv"
 	"time"
+
+	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 // RouterID derives a VRRP router id, 1 to 255, from a virtual address: every control plane
@@ -38,7 +40,7 @@ var imageForm = regexp.MustCompile(`^[a-z0-9][-a-z0-9.:/_]*(:[A-Za-z0-9_][-A-Za-
 
 func (v *validator) vip(n *Node) {
 	p := n.VIP
-	oneOf(v, "vip.provider", p.Provider, VIPNone, VIPKeepalived, VIPKubeVIP, VIPExternal)
+	strict.OneOf(v.doc, "vip.provider", p.Provider, VIPNone, VIPKeepalived, VIPKubeVIP, VIPExternal)
 	address := v.ip("vip.address", p.Address)
 	v.match("vip.interface", p.Interface, interfaceForm, "is not an interface name", "1 to 15 characters without / and spaces")
 	if p.Password != "" {
@@ -84,7 +86,7 @@ func (v *validator) vip(n *Node) {
 	}
 	v.match("vip.image", p.Image, imageForm, "is not pinned by digest", "registry/name[:tag]@sha256:DIGEST")
 	if p.LoadBalancer != "" {
-		oneOf(v, "vip.loadBalancer", p.LoadBalancer, "haproxy")
+		strict.OneOf(v.doc, "vip.loadBalancer", p.LoadBalancer, "haproxy")
 		if p.Provider != VIPKeepalived {
 			v.fail("vip.loadBalancer", "needs vip.provider keepalived", "leave it out, or set vip.provider keepalived")
 		}

@@ -20,6 +20,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -124,6 +125,24 @@ func (d *Document) Report(path, message string, allowed ...string) {
 		}
 	}
 	d.decoded = append(d.decoded, p)
+}
+
+// OneOf reports the value at path unless got, which was decoded from it, is one of allowed.
+// It returns whether it is.
+func OneOf[T ~string](d *Document, path string, got T, allowed ...T) bool {
+	if slices.Contains(allowed, got) {
+		return true
+	}
+	names := make([]string, len(allowed))
+	for i, a := range allowed {
+		names[i] = string(a)
+	}
+	message := "is not known"
+	if got == "" {
+		message = "is missing"
+	}
+	d.Report(path, message, names...)
+	return false
 }
 
 func (d *Document) isReported(path string) bool {
