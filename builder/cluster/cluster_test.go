@@ -11,8 +11,8 @@ import (
 
 	"github.com/coreos/ignition/v2/config/v3_5"
 	"github.com/coreos/ignition/v2/config/v3_5/types"
-	"github.com/vincent-petithory/dataurl"
 
+	"github.com/imgbuild/imgbuild/firstboot/ignition"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 )
 
@@ -94,14 +94,11 @@ func (h host) file(t *testing.T, path string) (string, bool) {
 		if f.Path != path {
 			continue
 		}
-		d, err := dataurl.DecodeString(*f.Contents.Source)
+		data, err := ignition.Data(f.Contents)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f.Contents.Compression != nil && *f.Contents.Compression == "gzip" {
-			return gunzip(t, d.Data), true
-		}
-		return string(d.Data), true
+		return string(data), true
 	}
 	return "", false
 }

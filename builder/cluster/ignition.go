@@ -4,7 +4,6 @@ package cluster
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,8 +11,8 @@ import (
 
 	"github.com/coreos/ignition/v2/config/v3_5"
 	"github.com/coreos/ignition/v2/config/v3_5/types"
-	"github.com/vincent-petithory/dataurl"
 
+	"github.com/imgbuild/imgbuild/firstboot/ignition"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 )
@@ -33,9 +32,6 @@ func (f file) String() string { return f.path }
 // GoString is String.
 func (f file) GoString() string { return f.path }
 
-// packFrom is the size in bytes from which content is compressed.
-const packFrom = 2 << 10
-
 // config makes an Ignition config of the newest stable specification: our own files, and
 // then the user's snippets, from the cluster's to the host's.
 func (s *Source) config(files []file, snippets []string) ([]byte, error) {
@@ -49,7 +45,7 @@ func (s *Source) config(files []file, snippets []string) ([]byte, error) {
 			continue
 		}
 		mode := f.mode
-		cfg.Storage.Files = append(cfg.Storage.Files, types.File{Node: n, FileEmbedded1: types.FileEmbedded1{Mode: &mode, Contents: contents(f.data)}})
+		cfg.Storage.Files = append(cfg.Storage.Files, types.File{Node: n, FileEmbedded1: types.FileEmbedded1{Mode: &mode, Contents: ignition.Contents(f.data)}})
 	}
 	for _, name := range snippets {
 		cfg = v3_5.Merge(cfg, s.snippets[name].config)
@@ -71,26 +67,7 @@ func (s *Source) config(files []file, snippets []string) ([]byte, error) {
 	return append(text, '\n'), nil
 }
 
-// contents puts data into a URL, compressed when that pays.
-func contents(data []byte) types.Resource {
-	var r types.Resource
-	if len(data) > packFrom {
-		var packed bytes.Buffer
-		w, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression) // the level is one of gzip's own
-		_, _ = w.Write(data)                                       // a Buffer does not fail
-		_ = w.Close()
-		if packed.Len() < len(data)*9/10 {
-			data = packed.Bytes()
-			kind := "gzip"
-			r.Compression = &kind
-		}
-	}
-	source := dataurl.EncodeBytes(data)
-	r.Source = &source
-	return r
-}
-
-// files returns what a host is given, its node document first. Keys are files of the
+// hostFiles returns what a host is given, its node document first. Keys are files of the
 // authorities and certificates that the host gets.
 func (s *Source) hostFiles(h *Host, m *material, keys []file) ([]file, error) {
 	document, err := encode(s.document(h, m))

@@ -30,6 +30,7 @@ func Arguments(s Spec, root string) []string {
 		"-machine", "q35,vmport=off,smm=off,sata=off,usb=off,i8042=off",
 	}
 	args = append(args, accelArguments(s.Accel)...)
+	args = append(args, productArguments(s)...)
 	args = append(args,
 		"-smp", "cpus="+strconv.Itoa(s.CPUs)+",sockets=1,cores="+strconv.Itoa(s.CPUs)+",threads=1",
 		"-m", "size="+strconv.Itoa(s.MemoryMiB)+"M",
@@ -106,6 +107,17 @@ func accelArguments(a Accel) []string {
 	}
 	return []string{"-accel", "tcg,thread=multi,tb-size=" + strconv.Itoa(translationCache), "-cpu", "max,la57=off,svm=off,monitor=off,erms=off,fsrm=off,fsrs=off,fzrm=off",
 		"-device", "intel-iommu,intremap=on,eim=on"}
+}
+
+// productArguments are what a config shared by several hosts tells this one by.
+func productArguments(s Spec) (args []string) {
+	if s.UUID != "" {
+		args = append(args, "-uuid", s.UUID)
+	}
+	if s.Serial != "" {
+		args = append(args, "-smbios", "type=1,serial="+escape(s.Serial))
+	}
+	return args
 }
 
 // noFlush ignores the guest's requests to reach stable storage: the overlay does not outlive

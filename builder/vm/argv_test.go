@@ -19,7 +19,8 @@ func TestArguments(t *testing.T) {
 		"kvm-4k": {Name: "rack,1", Image: "/out/node.raw", SectorSize: 4096, DiskSize: 32 << 30, Disks: []string{"/out/a.raw", "/out/b.raw"}, Accel: KVM, CPUs: 2, MemoryMiB: 2048,
 			KernelArguments: []string{"debug", "x=1,2"},
 			NICs:            []NIC{{MAC: "52:54:00:00:00:01", Stream: "/run/a,b.sock"}, {}}},
-		"direct": {Kernel: "/k", Initrd: "/i", Append: "console=ttyS0", Accel: TCG, NoReboot: true},
+		"matched": {Image: "/out/node.raw", UUID: "8e2b4b4c-0d0c-4c5f-9c52-0b8a3f4a1b2c", Serial: "S,1 x", Accel: TCG},
+		"direct":  {Kernel: "/k", Initrd: "/i", Append: "console=ttyS0", Accel: TCG, NoReboot: true},
 	}
 	for name, s := range cases {
 		t.Run(name, func(t *testing.T) {

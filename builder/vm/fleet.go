@@ -24,7 +24,7 @@ import (
 type FleetOptions struct {
 	// Hosts are the machines, started in this order but at the same moment.
 	Hosts []FleetHost
-	// Machine is what they have in common. Name, NICs, Ignition and Dir are set for each.
+	// Machine is what they have in common. Name, UUID, Serial, NICs, Ignition and Dir are set for each.
 	Machine Spec
 	// Network is the gateway's own address with the prefix length of the segment; Names are
 	// what its DNS server answers.
@@ -54,6 +54,8 @@ type FleetHost struct {
 	Name string
 	Role node.Role
 	MAC  ethernet.MAC
+	// UUID and Serial are those of Spec.
+	UUID, Serial string
 	// Address is the node's. DHCP says that the gateway gives it.
 	Address netip.Addr
 	DHCP    bool

@@ -19,7 +19,7 @@ func index() *cluster.Index {
 		Subnet: "192.168.7.0/24", Kubeconfig: "admin.conf", Hosts: []cluster.IndexHost{
 			{Name: "cp-1", Role: node.ControlPlane, Address: "192.168.7.1", MAC: "52:54:00:00:00:11", Ignition: "cp-1.ign"},
 			{Name: "cp-2", Role: node.ControlPlane, Address: "192.168.7.3", DHCP: true, Ignition: "cp-2.ign"},
-			{Name: "w-1", Role: node.Worker, DHCP: true, MAC: "52:54:00:00:00:21", Ignition: "w-1.ign"},
+			{Name: "w-1", Role: node.Worker, DHCP: true, MAC: "52:54:00:00:00:21", UUID: "8e2b4b4c-0d0c-4c5f-9c52-0b8a3f4a1b2c", Serial: "S1", Ignition: "w-1.ign"},
 		}}
 }
 
@@ -38,6 +38,10 @@ func TestClusterFleet(t *testing.T) {
 	want := []string{"cp-1 control-plane 192.168.7.1 false /d/cp-1.ign", "cp-2 control-plane 192.168.7.3 true /d/cp-2.ign", "w-1 worker 192.168.7.101 true /d/w-1.ign"}
 	if !slices.Equal(got, want) {
 		t.Errorf("hosts %q, want %q", got, want)
+	}
+	// The config of a role tells its hosts apart by what the firmware says of them.
+	if h := o.Hosts[2]; h.UUID != "8e2b4b4c-0d0c-4c5f-9c52-0b8a3f4a1b2c" || h.Serial != "S1" || o.Hosts[0].UUID != "" {
+		t.Errorf("UUID %q, serial %q", h.UUID, h.Serial)
 	}
 	if m := o.Hosts[1].MAC; m.Group() || m == o.Hosts[0].MAC || m != madeMAC("cp-2") {
 		t.Errorf("a made hardware address is %s", m)

@@ -3,15 +3,13 @@
 package vm
 
 import (
-	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"time"
 
-	ignition "github.com/coreos/ignition/v2/config/v3_5/types"
-	"github.com/vincent-petithory/dataurl"
+	"github.com/coreos/ignition/v2/config/v3_5/types"
 
+	"github.com/imgbuild/imgbuild/firstboot/ignition"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/pki"
@@ -110,40 +108,19 @@ func authorityFiles(m *pki.Maker, spec pki.Spec) ([]GuestFile, error) {
 	}, nil
 }
 
-// compressFrom is the size in bytes from which a file is compressed: the guest reads the
-// config byte by byte through a port.
-const compressFrom = 16 << 10
-
 // Ignition encodes a guest as a config of the newest stable specification.
 func (g Guest) Ignition() ([]byte, error) {
-	cfg := ignition.Config{Ignition: ignition.Ignition{Version: ignition.MaxVersion.String()}}
+	cfg := types.Config{Ignition: types.Ignition{Version: types.MaxVersion.String()}}
 	for _, f := range g.Files {
 		overwrite, mode := true, f.Mode
-		cfg.Storage.Files = append(cfg.Storage.Files, ignition.File{
-			Node:          ignition.Node{Path: f.Path, Overwrite: &overwrite},
-			FileEmbedded1: ignition.FileEmbedded1{Mode: &mode, Contents: resource(f.Data)},
+		cfg.Storage.Files = append(cfg.Storage.Files, types.File{
+			Node:          types.Node{Path: f.Path, Overwrite: &overwrite},
+			FileEmbedded1: types.FileEmbedded1{Mode: &mode, Contents: ignition.Contents(f.Data)},
 		})
 	}
 	for _, u := range g.Units {
 		enabled, contents := true, u.Contents
-		cfg.Systemd.Units = append(cfg.Systemd.Units, ignition.Unit{Name: u.Name, Enabled: &enabled, Contents: &contents})
+		cfg.Systemd.Units = append(cfg.Systemd.Units, types.Unit{Name: u.Name, Enabled: &enabled, Contents: &contents})
 	}
 	return json.Marshal(cfg)
-}
-
-// resource puts data into a URL, compressed when that pays.
-func resource(data []byte) ignition.Resource {
-	var r ignition.Resource
-	if len(data) > compressFrom {
-		var packed bytes.Buffer
-		w := gzip.NewWriter(&packed)
-		_, _ = w.Write(data) // a Buffer does not fail
-		_ = w.Close()
-		data = packed.Bytes()
-		compression := "gzip"
-		r.Compression = &compression
-	}
-	source := dataurl.EncodeBytes(data)
-	r.Source = &source
-	return r
 }

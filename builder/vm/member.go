@@ -85,6 +85,7 @@ func (m *Member) Start() error {
 	}
 	s := m.fleet.opts.Machine
 	s.Name, s.Dir, s.Ignition = m.Host.Name, m.Dir, m.Host.Ignition
+	s.UUID, s.Serial = m.Host.UUID, m.Host.Serial
 	if m.Host.Image != "" {
 		s.Image = m.Host.Image
 	}

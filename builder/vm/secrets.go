@@ -11,11 +11,11 @@ import (
 	"os"
 	"time"
 
-	ignition "github.com/coreos/ignition/v2/config/v3_5/types"
-	"github.com/vincent-petithory/dataurl"
+	"github.com/coreos/ignition/v2/config/v3_5/types"
 	clientcmd "k8s.io/client-go/tools/clientcmd/api/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/imgbuild/imgbuild/firstboot/ignition"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
 	"github.com/imgbuild/imgbuild/firstboot/node"
@@ -28,15 +28,15 @@ var ErrNoAuthority = errors.New("the Ignition config does not carry " + kubeadm.
 
 // authority finds the cluster's authority in an Ignition config.
 func authority(config []byte) (*pki.Pair, error) {
-	var cfg ignition.Config
+	var cfg types.Config
 	if err := json.Unmarshal(config, &cfg); err != nil {
 		return nil, errors.New("the Ignition config is not JSON") // the cause could quote a secret
 	}
 	read := func(path string) []byte {
 		for _, f := range cfg.Storage.Files {
-			if f.Path == path && f.Contents.Source != nil {
-				if d, err := dataurl.DecodeString(*f.Contents.Source); err == nil {
-					return d.Data
+			if f.Path == path {
+				if data, err := ignition.Data(f.Contents); err == nil {
+					return data
 				}
 			}
 		}

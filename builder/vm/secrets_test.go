@@ -31,7 +31,7 @@ import (
 
 // TestSingleNode lets Ignition's own parser and the node document's judge the config.
 func TestSingleNode(t *testing.T) {
-	large := bytes.Repeat([]byte("0123456789"), compressFrom)
+	large := bytes.Repeat([]byte("0123456789"), 16<<10)
 	config, err := Options{NodeName: "cp-7", Files: []GuestFile{{Path: "/var/lib/x", Mode: 0o755, Data: []byte{0, 1, 2}}, {Path: "/var/lib/y", Data: large}}}.generate(time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -93,6 +93,23 @@ func TestAuthorityErrors(t *testing.T) {
 	}
 	if _, err := authority([]byte(`{}`)); !errors.Is(err, ErrNoAuthority) {
 		t.Errorf("empty: %v", err)
+	}
+}
+
+// Large keys are compressed in rendered configs.
+func TestAuthorityOfLargeKeys(t *testing.T) {
+	m := maker(time.Now())
+	m.Algorithm = node.RSA4096
+	files, err := authorityFiles(m, pki.Spec{Name: pki.CA, CommonName: "kubernetes"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := Guest{Files: files}.Ignition()
+	if err != nil || !strings.Contains(string(config), `"gzip"`) {
+		t.Fatalf("nothing is compressed, %v", err)
+	}
+	if _, err := authority(config); err != nil {
+		t.Error(err)
 	}
 }
 

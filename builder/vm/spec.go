@@ -32,6 +32,9 @@ const (
 type Spec struct {
 	// Name shows in the process list and in errors.
 	Name string
+	// UUID and Serial are what the firmware says of the product (SMBIOS type 1, DMI
+	// product_uuid and product_serial); empty leaves QEMU's own, which tell nobody apart.
+	UUID, Serial string
 	// Image is a raw disk image. It is opened read-only; writes go to an overlay in Dir.
 	Image string
 	// DiskSize is what the overlay pretends the disk has, in bytes; 0 means the image's size.

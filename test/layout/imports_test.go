@@ -42,7 +42,7 @@ var layers = [][]string{
 	{"firstboot/pki"},
 	{"firstboot/kubeadm", "firstboot/baseimage"},
 	{"firstboot/node"},
-	{"firstboot/strict"},
+	{"firstboot/strict", "firstboot/ignition"},
 	{"assets"},
 }
 
