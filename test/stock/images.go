@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package baseline
+package stock
 
 import (
 	"archive/tar"
@@ -26,19 +26,21 @@ import (
 type image struct {
 	ref, program, at string
 	entrypoint       bool
-	// with names programs of the node's userland that the image needs besides.
-	with []string
+	// with names programs of the node's userland that the image needs besides, scripts what
+	// stands in for programs that userland lacks.
+	with    []string
+	scripts map[string]string
 }
 
 // images are those that kubeadm asks for.
 func images() []image {
 	list := []image{
-		{ref: "etcd:" + etcdTag, program: "etcd", at: "/usr/local/bin/etcd"},
-		{ref: "coredns/coredns:" + coreDNSTag, program: "coredns", at: "/coredns", entrypoint: true},
-		{ref: "pause:" + pauseTag, program: "pause", at: "/pause", entrypoint: true},
+		{ref: repository + "/etcd:" + etcdTag, program: "etcd", at: "/usr/local/bin/etcd"},
+		{ref: repository + "/coredns/coredns:" + coreDNSTag, program: "coredns", at: "/coredns", entrypoint: true},
+		{ref: repository + "/pause:" + pauseTag, program: "pause", at: "/pause", entrypoint: true},
 	}
 	for _, p := range separate {
-		i := image{ref: p + ":" + KubernetesVersion, program: p, at: "/usr/local/bin/" + p}
+		i := image{ref: repository + "/" + p + ":" + KubernetesVersion, program: p, at: "/usr/local/bin/" + p}
 		if p == "kube-proxy" {
 			i.with = []string{"usr/sbin/xtables-nft-multi", "usr/sbin/nft", "usr/sbin/conntrack"}
 		}
@@ -47,12 +49,27 @@ func images() []image {
 	return list
 }
 
-// links lead from the names kube-proxy calls to the program behind them.
-var links = map[string][]string{"usr/sbin/xtables-nft-multi": {
-	"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"}}
+// Flannel is the reference of the image with flannel's daemon.
+const Flannel = "registry.example.org/flannel:v1"
+
+// flannel is laid out as upstream's image, which has busybox for a userland.
+func flannel() image {
+	return image{ref: Flannel, program: "coredns", at: "/opt/bin/flanneld",
+		with: []string{"usr/sbin/xtables-nft-multi", "usr/sbin/nft", "usr/bin/dash", "usr/bin/cat", "usr/bin/mv", "usr/bin/rm", "usr/bin/sleep"},
+		scripts: map[string]string{"usr/bin/cmp": `#!/bin/sh
+while [ $# -gt 2 ]; do shift; done
+[ -e "$2" ] && [ "$(cat "$1")" = "$(cat "$2")" ]
+`}}
+}
+
+// links lead from the names that are called to the program behind them.
+var links = map[string][]string{
+	"usr/sbin/xtables-nft-multi": {"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"},
+	"usr/bin/dash":               {"sh"},
+}
 
 // write puts the image's archive, as docker save makes them, into dir.
-func (i image) write(dir string, programs Programs, root fs.FS) error {
+func (i image) write(dir string, programs programs, root fs.FS) error {
 	layer, err := i.layer(programs[i.program], root)
 	if err != nil {
 		return fmt.Errorf("image %s: %w", i.ref, err)
@@ -79,11 +96,17 @@ func (i image) write(dir string, programs Programs, root fs.FS) error {
 	if img, err = mutate.ConfigFile(img, file); err != nil {
 		return err
 	}
-	ref, err := name.NewTag(repository + "/" + i.ref)
+	ref, err := name.NewTag(i.ref)
 	if err != nil {
 		return err
 	}
-	return tarball.WriteToFile(filepath.Join(dir, strings.NewReplacer("/", "_", ":", "_").Replace(i.ref)+".tar"), ref, img)
+	return tarball.WriteToFile(filepath.Join(dir, i.file()), ref, img)
+}
+
+// file names the archive after the reference without its registry.
+func (i image) file() string {
+	_, rest, _ := strings.Cut(i.ref, "/")
+	return strings.NewReplacer("/", "_", ":", "_").Replace(rest) + ".tar"
 }
 
 // layer is the tar of the image's only layer.
@@ -99,10 +122,13 @@ func (i image) layer(program string, root fs.FS) ([]byte, error) {
 		if err := closure(root, i.with, files); err != nil {
 			return nil, err
 		}
-		for target, names := range links {
-			for _, n := range names {
-				symlinks["usr/sbin/"+n] = path.Base(target)
+		for _, target := range i.with {
+			for _, n := range links[target] {
+				symlinks[path.Join(path.Dir(target), n)] = path.Base(target)
 			}
+		}
+		for n, text := range i.scripts {
+			files[n] = []byte(text)
 		}
 		for _, n := range []string{"bin", "lib", "lib64", "sbin"} {
 			symlinks[n] = "usr/" + n

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command ctr is containerd's own client, which the baseline imports its image archives with.
+// Command ctr is containerd's own client, which stock machines import image archives with.
 package main
 
 import (

@@ -1,14 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package baseline prepares what imgbuild's boot is compared with: stock kubeadm init on the
-// same kernel and userland, with the control plane's images as archives on a disk. The
-// machine boots the very image that is measured; the node document is left out, so firstboot
-// does nothing, and a unit imports the archives and runs kubeadm instead.
-//
-// Where upstream's image could not be had without a registry, it is made here from the same
-// sources as the node's own programs: one program per image, one gzip layer, no base
-// distribution below it. That makes the baseline's images smaller than upstream's.
-package baseline
+package stock
 
 import (
 	"context"
@@ -33,12 +25,12 @@ const (
 // separate are the programs that upstream ships on their own and imgbuild as one.
 var separate = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"}
 
-// Programs builds or finds every program of the baseline and returns paths by name.
-type Programs map[string]string
+// programs are paths of programs by name.
+type programs map[string]string
 
 // build compiles what is not a component of imgbuild; component asks imgbuild for one that is.
-func build(ctx context.Context, root, dir string, component func(name string) ([]string, error)) (Programs, error) {
-	out := Programs{}
+func build(ctx context.Context, root, dir string, component func(name string) ([]string, error)) (programs, error) {
+	out := programs{}
 	for name, program := range map[string]string{"kubeadm": "kubeadm", "etcd": "etcd", "network": "coredns", "pause": "pause"} {
 		files, err := component(name)
 		if err != nil {
@@ -59,8 +51,13 @@ func build(ctx context.Context, root, dir string, component func(name string) ([
 			return nil, err
 		}
 	}
-	out["ctr"] = filepath.Join(dir, "ctr")
-	return out, compile(ctx, filepath.Join(root, "test/bench/baseline/ctr"), ".", "", out["ctr"])
+	for name, from := range map[string]string{"ctr": "test/stock/ctr", "agent": "test/stock/agent"} {
+		out[name] = filepath.Join(dir, name)
+		if err := compile(ctx, filepath.Join(root, from), ".", "", out[name]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // compile runs the go command, whose cache makes the second time quick.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package baseline
+package stock
 
 import (
 	"os"
@@ -9,9 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
-	ignition "github.com/coreos/ignition/v2/config/v3_5"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
@@ -23,8 +21,8 @@ func TestImage(t *testing.T) {
 	if err := os.WriteFile(program, []byte("program"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	i := image{ref: "pause:3", program: "pause", at: "/pause", entrypoint: true}
-	if err := i.write(dir, Programs{"pause": program}, fstest.MapFS{}); err != nil {
+	i := image{ref: "registry.k8s.io/pause:3", program: "pause", at: "/pause", entrypoint: true}
+	if err := i.write(dir, programs{"pause": program}, fstest.MapFS{}); err != nil {
 		t.Fatal(err)
 	}
 	tag, err := name.NewTag("registry.k8s.io/pause:3")
@@ -65,38 +63,11 @@ func TestClosure(t *testing.T) {
 }
 
 func TestStamps(t *testing.T) {
-	flags, err := stamps("../../../assets/components/kubernetes/component.yaml")
+	flags, err := stamps("../../assets/components/kubernetes/component.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := "-X k8s.io/component-base/version.gitVersion=" + KubernetesVersion; !strings.Contains(flags, want) || strings.Contains(flags, "${") {
 		t.Errorf("%q is not in %q", want, flags)
-	}
-}
-
-// TestGuest lets Ignition's own parser judge the config.
-func TestGuest(t *testing.T) {
-	g, err := Guest(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := g.Ignition()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg, report, err := ignition.Parse(config)
-	if err != nil || report.IsFatal() {
-		t.Fatalf("%v\n%s", err, report)
-	}
-	if len(cfg.Systemd.Units) != 1 {
-		t.Errorf("%d units", len(cfg.Systemd.Units))
-	}
-	for _, f := range g.Files {
-		if strings.Contains(string(f.Data), "@VERSION@") || strings.Contains(string(f.Data), "@PAUSE@") {
-			t.Errorf("%s has a placeholder left", f.Path)
-		}
-		if f.Path == "/etc/imgbuild/node.yaml" {
-			t.Error("the baseline has a node document")
-		}
 	}
 }

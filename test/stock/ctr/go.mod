@@ -1,4 +1,4 @@
-module github.com/imgbuild/imgbuild/test/bench/baseline/ctr
+module github.com/imgbuild/imgbuild/test/stock/ctr
 
 go 1.26.6
 
