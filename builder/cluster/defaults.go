@@ -118,18 +118,20 @@ func (c *Cluster) kubelet(h *Host) node.Kubelet {
 			MaxPods: cmp.Or(own.MaxPods, k.MaxPods), ResolvConf: cmp.Or(own.ResolvConf, k.ResolvConf),
 			SystemReserved: joined(k.SystemReserved, own.SystemReserved), KubeReserved: joined(k.KubeReserved, own.KubeReserved),
 			EvictionHard: joined(k.EvictionHard, own.EvictionHard), EvictionSoft: joined(k.EvictionSoft, own.EvictionSoft),
+			EvictionSoftGracePeriod: joined(k.EvictionSoftGracePeriod, own.EvictionSoftGracePeriod),
 		}
 	}
 	return k
 }
 
-func joined(a, b map[string]string) map[string]string {
+// joined returns a with what b has in its place; neither changes.
+func joined[V any](a, b map[string]V) map[string]V {
 	if len(b) == 0 {
 		return a
 	}
 	out := maps.Clone(a)
 	if out == nil {
-		out = map[string]string{}
+		out = map[string]V{}
 	}
 	maps.Copy(out, b)
 	return out

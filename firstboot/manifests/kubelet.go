@@ -44,9 +44,8 @@ func ClusterKubelet(c *kubeadm.Config) *kubelet.KubeletConfiguration {
 		MaxPods:            c.Kubelet.MaxPods,
 		SystemReserved:     c.Kubelet.SystemReserved,
 		KubeReserved:       c.Kubelet.KubeReserved,
-		EvictionHard:       c.Kubelet.EvictionHard,
-		EvictionSoft:       c.Kubelet.EvictionSoft,
 	}
+	Evictions(k, c.Kubelet)
 	resolv := c.Kubelet.ResolvConf
 	if resolv == "" {
 		resolv = c.UploadResolvConf
@@ -55,6 +54,21 @@ func ClusterKubelet(c *kubeadm.Config) *kubelet.KubeletConfiguration {
 		k.ResolverConfig = &resolv
 	}
 	return k
+}
+
+// Evictions puts the thresholds that a document gives into a configuration. What a hard
+// threshold leaves out keeps its default: the kubelet would otherwise turn it off.
+func Evictions(k *kubelet.KubeletConfiguration, own node.Kubelet) {
+	if own.EvictionHard != nil {
+		yes := true
+		k.EvictionHard, k.MergeDefaultEvictionSettings = own.EvictionHard, &yes
+	}
+	if own.EvictionSoft != nil {
+		k.EvictionSoft, k.EvictionSoftGracePeriod = own.EvictionSoft, map[string]string{}
+		for signal, d := range own.EvictionSoftGracePeriod {
+			k.EvictionSoftGracePeriod[signal] = d.D().String()
+		}
+	}
 }
 
 // KubeletFiles renders config.yaml, instance-config.yaml and kubeadm-flags.env from the shared

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	kubelet "k8s.io/kubelet/config/v1beta1"
+
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm/kubeadmtest"
 	"github.com/imgbuild/imgbuild/firstboot/node"
@@ -171,5 +173,20 @@ func TestLabelsAndTaints(t *testing.T) {
 	}
 	if got := NodeTaints(kubeadmtest.Config(t, func(n *node.Node) { n.Role = node.Worker })); len(got) != 0 {
 		t.Errorf("a worker's taints: %v", got)
+	}
+}
+
+// A kubelet does not start with a soft threshold that has no grace period, and forgets its own
+// hard ones when some are given.
+func TestEvictions(t *testing.T) {
+	k := &kubelet.KubeletConfiguration{}
+	if Evictions(k, node.Kubelet{}); k.EvictionHard != nil || k.EvictionSoft != nil || k.MergeDefaultEvictionSettings != nil {
+		t.Errorf("nothing was asked for: %+v", k)
+	}
+	Evictions(k, node.Kubelet{EvictionHard: map[string]string{"memory.available": "200Mi"}, EvictionSoft: map[string]string{"nodefs.available": "15%"},
+		EvictionSoftGracePeriod: map[string]node.Duration{"nodefs.available": node.Duration(90 * time.Second)}})
+	if k.EvictionHard["memory.available"] != "200Mi" || k.MergeDefaultEvictionSettings == nil || !*k.MergeDefaultEvictionSettings ||
+		k.EvictionSoft["nodefs.available"] != "15%" || k.EvictionSoftGracePeriod["nodefs.available"] != "1m30s" {
+		t.Errorf("%+v", k)
 	}
 }

@@ -380,10 +380,13 @@ type Kubelet struct {
 	SystemReserved map[string]string `yaml:"systemReserved,omitempty"`
 	// KubeReserved is kept for the kubelet and the container runtime.
 	KubeReserved map[string]string `yaml:"kubeReserved,omitempty"`
-	// EvictionHard are thresholds at which pods are evicted at once.
+	// EvictionHard are thresholds at which pods are evicted at once. Signals that it does not
+	// name keep the kubelet's default.
 	EvictionHard map[string]string `yaml:"evictionHard,omitempty"`
 	// EvictionSoft are thresholds that may be crossed for a grace period.
 	EvictionSoft map[string]string `yaml:"evictionSoft,omitempty"`
+	// EvictionSoftGracePeriod is that period for each signal of EvictionSoft.
+	EvictionSoftGracePeriod map[string]Duration `yaml:"evictionSoftGracePeriod,omitempty"`
 	// ResolvConf is the resolver file handed to pods; empty takes what the host uses.
 	ResolvConf string `yaml:"resolvConf,omitempty"`
 }

@@ -30,6 +30,19 @@ func (v *validator) kubelet(k Kubelet) {
 			}
 		}
 	}
+	for name := range k.EvictionSoft {
+		if _, ok := k.EvictionSoftGracePeriod[name]; !ok && slices.Contains(signals, name) {
+			v.fail("kubelet.evictionSoft."+name, "has no grace period, without which the kubelet does not start", "kubelet.evictionSoftGracePeriod."+name+", for example 90s")
+		}
+	}
+	for name, d := range k.EvictionSoftGracePeriod {
+		at := "kubelet.evictionSoftGracePeriod." + name
+		if _, ok := k.EvictionSoft[name]; !ok {
+			v.fail(at, "has no threshold", "one of the signals in kubelet.evictionSoft")
+		} else if d <= 0 {
+			v.fail(at, "is not a positive duration", "for example 90s")
+		}
+	}
 	for at, list := range map[string]map[string]string{"kubelet.evictionHard": k.EvictionHard, "kubelet.evictionSoft": k.EvictionSoft} {
 		for name, value := range list {
 			if !slices.Contains(signals, name) {

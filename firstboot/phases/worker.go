@@ -90,11 +90,12 @@ func instance(shared *kubelet.KubeletConfiguration, own node.Kubelet) *kubelet.K
 	for _, m := range []struct {
 		to   *map[string]string
 		from map[string]string
-	}{{&k.SystemReserved, own.SystemReserved}, {&k.KubeReserved, own.KubeReserved}, {&k.EvictionHard, own.EvictionHard}, {&k.EvictionSoft, own.EvictionSoft}} {
+	}{{&k.SystemReserved, own.SystemReserved}, {&k.KubeReserved, own.KubeReserved}} {
 		if m.from != nil {
 			*m.to = m.from
 		}
 	}
+	manifests.Evictions(k, own)
 	if own.ResolvConf != "" {
 		k.ResolverConfig = &own.ResolvConf
 	}
