@@ -82,14 +82,14 @@ func TestRegistryFiles(t *testing.T) {
 	hub, order := read("docker.io")
 	m1 := hub.Host["https://m1.example.org/v2/hub"]
 	if hub.Server != "https://registry-1.docker.io" || strings.Join(order, " ") != "https://m1.example.org/v2/hub https://m2.example.org:5000" ||
-		!m1.OverridePath || m1.CA != registryDir+"/docker.io/mirror-0.pem" || m1.Header["authorization"] != "Basic cm9ib3Q6czNjcmV0" || len(m1.Capabilities) != 2 {
+		!m1.OverridePath || m1.CA != "mirror-0.pem" || m1.Header["Authorization"] != "Basic cm9ib3Q6czNjcmV0" || len(m1.Capabilities) != 2 {
 		t.Errorf("%+v, %v", hub, order)
 	}
 	if files["docker.io/hosts.toml"].mode != 0o600 || files["docker.io/mirror-0.pem"].mode != 0o644 {
 		t.Error("modes")
 	}
 	all, order := read("_default")
-	if all.Server != "https://m2.example.org" || all.CA != registryDir+"/_default/server.pem" || all.Header["authorization"] == "" || len(order) != 1 {
+	if all.Server != "https://m2.example.org" || all.CA != "server.pem" || all.Header["Authorization"] == "" || len(order) != 1 {
 		t.Errorf("%+v, %v", all, order)
 	}
 	if own, order := read("registry.example.org:5000"); own.Server != "http://m3.example.org" || len(order) != 0 {

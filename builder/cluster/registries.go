@@ -27,7 +27,9 @@ func credentials(text []byte) (user, password string, ok bool) {
 
 // registryFiles returns containerd's hosts.toml of each registry, with the certificates it
 // names. Order matters in these files: containerd asks hosts in the order of their tables and
-// the server last.
+// the server last. Credentials are sent as HTTP basic authentication (RFC 7617) in every
+// request; containerd does not change how a header is written, so it is written as HTTP
+// libraries write it and a token that containerd fetched takes its place.
 func (s *Source) registryFiles() []file {
 	var files []file
 	for _, r := range s.Cluster.Registries {
@@ -54,12 +56,12 @@ func (s *Source) registryFiles() []file {
 				b.WriteString("override_path = true\n")
 			}
 			if m.CAFile != "" {
-				fmt.Fprintf(&b, "ca = %s\n", quoted(path.Join(dir, ca)))
+				fmt.Fprintf(&b, "ca = %s\n", quoted(ca)) // beside this file
 				files = append(files, file{path: path.Join(dir, ca), mode: 0o644, data: s.files[m.CAFile]})
 			}
 			if user, password, ok := credentials(s.files[m.CredentialsFile]); ok {
 				secret = true
-				fmt.Fprintf(&b, "[%sheader]\nauthorization = %s\n", table, quoted("Basic "+base64.StdEncoding.EncodeToString([]byte(user+":"+password))))
+				fmt.Fprintf(&b, "[%sheader]\nAuthorization = %s\n", table, quoted("Basic "+base64.StdEncoding.EncodeToString([]byte(user+":"+password))))
 			}
 		}
 		fmt.Fprintf(&b, "server = %s\n", quoted(server.URL))

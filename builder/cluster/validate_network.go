@@ -181,9 +181,6 @@ func (v *validator) endpointName(name string) {
 	}
 }
 
-// gratuitous are platforms whose networks are known to ignore gratuitous ARP.
-var gratuitous = []string{"aws", "azure", "gcp", "digitalocean", "hetzner", "oraclecloud", "akamai", "scaleway", "upcloud", "vultr"}
-
 func (v *validator) vip() {
 	c, p := v.c, v.c.VIP
 	strict.OneOf(v.doc, "vip.provider", p.Provider, node.VIPKeepalived, node.VIPKubeVIP, node.VIPExternal, node.VIPNone)
@@ -206,7 +203,7 @@ func (v *validator) vip() {
 	case p.Provider != node.VIPKubeVIP && p.Image != "":
 		v.fail("vip.image", "is for vip.provider kube-vip only", "leave it out")
 	}
-	if p.Provider != node.VIPExternal && slices.Contains(gratuitous, c.Platform) {
+	if p.Provider != node.VIPExternal && platforms[c.Platform].filtered {
 		v.warn("vip.provider", "needs a network that delivers gratuitous ARP, which platform "+c.Platform+" does not", "endpoint.mode local, or vip.provider external")
 	}
 	if p.Address == "" {
