@@ -12,7 +12,7 @@ import (
 	"github.com/imgbuild/imgbuild/builder/rootfs"
 	"github.com/imgbuild/imgbuild/builder/rootfs/rootfstest"
 	"github.com/imgbuild/imgbuild/builder/tree"
-	"github.com/imgbuild/imgbuild/firstboot/phases"
+	"github.com/imgbuild/imgbuild/firstboot/preflight"
 )
 
 // composed keeps what tests only read.
@@ -93,8 +93,8 @@ func TestComposingTwiceGivesEqualTrees(t *testing.T) {
 
 // firstboot accepts any role where the file is missing.
 func TestImagesListTheirRoles(t *testing.T) {
-	if rootfs.RolesFile != phases.RolesFile {
-		t.Errorf("images have %s, firstboot reads %s", rootfs.RolesFile, phases.RolesFile)
+	if rootfs.RolesFile != preflight.RolesFile {
+		t.Errorf("images have %s, firstboot reads %s", rootfs.RolesFile, preflight.RolesFile)
 	}
 	for name, want := range map[string][]string{"controlplane": {"control-plane"}, "worker": {"worker"}} {
 		if _, root := compose(t, name); !slices.Equal(lines(t, root, rootfs.RolesFile), want) {

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	kyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -27,10 +29,36 @@ func (o UserObject) String() string {
 	return fmt.Sprintf("%s: document %d: %s", o.File, o.Document, Key(o.Obj))
 }
 
-// First says that others may need the object to be there: it makes a namespace or a kind.
-func (o UserObject) First() bool {
+// first says that others may need the object to be there: it makes a namespace or a kind.
+func (o UserObject) first() bool {
 	kind := o.Obj.GetKind()
 	return kind == "Namespace" || kind == "CustomResourceDefinition"
+}
+
+// ReadManifests reads the files that network.manifests names, below root. The objects keep
+// their order, except that those others need come first.
+func ReadManifests(root string, files []string) ([]UserObject, error) {
+	var first, rest []UserObject
+	var errs []error
+	for i, file := range files {
+		text, err := os.ReadFile(filepath.Join(root, file))
+		if errors.Is(err, os.ErrNotExist) {
+			err = fmt.Errorf("network.manifests[%d]: %s does not exist; deliver it as a storage file of the Ignition config", i, file)
+		}
+		var objs []UserObject
+		if err == nil {
+			objs, err = ParseManifest(file, text)
+		}
+		errs = append(errs, err)
+		for _, o := range objs {
+			if o.first() {
+				first = append(first, o)
+			} else {
+				rest = append(rest, o)
+			}
+		}
+	}
+	return append(first, rest...), errors.Join(errs...)
 }
 
 // ParseManifest reads the objects of a file: YAML documents or JSON, lists taken apart. All

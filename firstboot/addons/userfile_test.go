@@ -3,6 +3,8 @@
 package addons
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -22,6 +24,22 @@ func TestParseManifestProblems(t *testing.T) {
 		if _, err := ParseManifest("f", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
+	}
+}
+
+// What others need comes first, and a message says where an object was written.
+func TestReadManifests(t *testing.T) {
+	root := t.TempDir()
+	text := "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: own}\n"
+	if err := os.WriteFile(filepath.Join(root, "good.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	objs, err := ReadManifests(root, []string{"/good.yaml"})
+	if err != nil || len(objs) != 2 {
+		t.Fatalf("%v %v", objs, err)
+	}
+	if got := objs[0].String(); got != "/good.yaml: document 2: Namespace own" {
+		t.Error(got)
 	}
 }
 

@@ -98,7 +98,7 @@ func (f *fleet) on(name string, last byte) *member {
 	s.Host = func(context.Context, string, *node.Node) (kubeadm.Host, error) {
 		return kubeadm.Host{Hostname: name, Address: m.address, KubernetesVersion: "v1.36.3", ExternalCA: pki.External(m.root)}, nil
 	}
-	s.conditions = []condition{}
+	s.inspect = untouched
 	m.state = s
 	return m
 }

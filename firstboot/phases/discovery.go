@@ -23,6 +23,7 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/addons"
 	"github.com/imgbuild/imgbuild/firstboot/cluster"
 	"github.com/imgbuild/imgbuild/firstboot/discovery"
+	"github.com/imgbuild/imgbuild/firstboot/host"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
 	"github.com/imgbuild/imgbuild/firstboot/node"
@@ -179,18 +180,10 @@ func (s *State) nameFree(ctx context.Context, c *cluster.Client) error {
 	if err != nil {
 		return fmt.Errorf("reading node %s: %w", s.Config.NodeName, err)
 	}
-	if cluster.Ready(n) == nil && !strings.EqualFold(n.Status.NodeInfo.SystemUUID, s.productUUID()) {
-		return fmt.Errorf("node %s is Ready and another machine (product UUID %s, this one has %q); give this machine another name", n.Name, n.Status.NodeInfo.SystemUUID, s.productUUID())
+	if cluster.Ready(n) == nil && !strings.EqualFold(n.Status.NodeInfo.SystemUUID, host.ProductUUID(s.Root)) {
+		return fmt.Errorf("node %s is Ready and another machine (product UUID %s, this one has %q); give this machine another name", n.Name, n.Status.NodeInfo.SystemUUID, host.ProductUUID(s.Root))
 	}
 	return nil
-}
-
-func (s *State) productUUID() string {
-	text, err := os.ReadFile(s.path("/sys/class/dmi/id/product_uuid"))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(text))
 }
 
 func kubeletConfigMap() *corev1.ConfigMap {

@@ -6,6 +6,7 @@
 package phases
 
 import (
+	"context"
 	"time"
 
 	"github.com/imgbuild/imgbuild/firstboot/node"
@@ -61,7 +62,7 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 	api := t.KubernetesAPICall.D() + slack
 	return phase.New(
 		phase.Phase[*State]{Name: Preflight, Purpose: "the machine can run Kubernetes",
-			Run: preflight, Timeout: 10 * time.Second, Attempts: 30, Pause: 2 * time.Second, OnChange: phase.Redo},
+			Run: func(ctx context.Context, s *State) error { return s.inspect(ctx, s) }, Timeout: 10 * time.Second, Attempts: 30, Pause: 2 * time.Second, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: Identity, Purpose: "node name, address and version are known", Needs: []string{Preflight},
 			Run: identity, Timeout: 2 * time.Minute, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: BaseImage, Purpose: "containerd holds the base image", Needs: []string{Preflight},

@@ -20,6 +20,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/firstboot/addons"
 	"github.com/imgbuild/imgbuild/firstboot/cluster"
+	"github.com/imgbuild/imgbuild/firstboot/host"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
 	"github.com/imgbuild/imgbuild/firstboot/node"
@@ -201,7 +202,7 @@ func tokenDue(ctx context.Context, c *cluster.Client, id string, limit time.Time
 func ResolveConfig(ctx context.Context, s *State) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if err := Recognise(s.Root, s.Node); err != nil {
+	if err := host.Recognise(s.Root, s.Node); err != nil {
 		return err
 	}
 	return identity(ctx, s)

@@ -4,6 +4,7 @@ package phases
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/addons"
 	"github.com/imgbuild/imgbuild/firstboot/cluster"
 	"github.com/imgbuild/imgbuild/firstboot/discovery"
+	"github.com/imgbuild/imgbuild/firstboot/host"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
 	"github.com/imgbuild/imgbuild/firstboot/node"
@@ -47,8 +49,8 @@ type State struct {
 	Poll time.Duration
 	// now is the clock.
 	now func() time.Time
-	// conditions are what phase preflight looks at.
-	conditions []condition
+	// inspect is phase preflight.
+	inspect func(context.Context, *State) error
 
 	Config *kubeadm.Config
 	// Membership is set by phase discovery on control planes, Found wherever the cluster
@@ -65,12 +67,18 @@ type State struct {
 func NewState(n *node.Node, log *slog.Logger, mark func(string)) *State {
 	return &State{
 		Root: "/", Node: n, Start: time.Now(), Log: log, Mark: mark, StartUnit: systemctl("start"), RestartUnit: systemctl("restart"), StopUnit: stopUnit,
-		Containerd: "/run/containerd/containerd.sock", Host: FindHost, now: time.Now, Poll: 250 * time.Millisecond, conditions: machineConditions,
+		Containerd: "/run/containerd/containerd.sock", Host: host.Find, now: time.Now, Poll: 250 * time.Millisecond, inspect: inspect,
 	}
 }
 
 // path returns the place of a node's file below the root.
 func (s *State) path(p string) string { return filepath.Join(s.Root, p) }
+
+// absent says that there is no such file.
+func (s *State) absent(path string) bool {
+	_, err := os.Lstat(s.path(path))
+	return errors.Is(err, os.ErrNotExist)
+}
 
 func (s *State) maker() *pki.Maker {
 	return &pki.Maker{Algorithm: s.Config.Algorithm, CAValidity: s.Config.CAValidity, Validity: s.Config.Validity, Now: s.Start}

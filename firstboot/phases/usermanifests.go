@@ -6,49 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/imgbuild/imgbuild/firstboot/addons"
-	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/cluster"
 )
 
-// userObjects reads what network.manifests names, in order, with what others need first.
-func (s *State) userObjects() ([]addons.UserObject, error) {
-	var first, rest []addons.UserObject
-	var errs []error
-	for i, file := range s.Node.Network.Manifests {
-		text, err := os.ReadFile(s.path(file))
-		if errors.Is(err, os.ErrNotExist) {
-			err = fmt.Errorf("network.manifests[%d]: %s does not exist; deliver it as a storage file of the Ignition config", i, file)
-		}
-		var objs []addons.UserObject
-		if err == nil {
-			objs, err = addons.ParseManifest(file, text)
-		}
-		errs = append(errs, err)
-		for _, o := range objs {
-			if o.First() {
-				first = append(first, o)
-			} else {
-				rest = append(rest, o)
-			}
-		}
-	}
-	return append(first, rest...), errors.Join(errs...)
-}
-
-// userManifests checks the files before anything is started that would wait for their content.
-func userManifests(s *State) error {
-	if s.Node.Role != node.ControlPlane {
-		return nil
-	}
-	_, err := s.userObjects()
-	return err
-}
-
-// applyUserObjects writes the user's objects one after the other.
-func (s *State) applyUserObjects(ctx context.Context) error {
-	objs, err := s.userObjects()
+// forUserObjects calls do for every object of the user's manifests, one after the other, until
+// one fails.
+func (s *State) forUserObjects(do func(*cluster.Client, addons.UserObject) error) error {
+	objs, err := addons.ReadManifests(s.Root, s.Node.Network.Manifests)
 	if err != nil || len(objs) == 0 {
 		return err
 	}
@@ -57,11 +23,25 @@ func (s *State) applyUserObjects(ctx context.Context) error {
 		return err
 	}
 	for _, o := range objs {
-		if err := c.ApplyAny(ctx, o.Obj); err != nil {
+		if err := do(c, o); err != nil {
 			return fmt.Errorf("%s: %w", o, err)
 		}
 	}
 	return nil
+}
+
+func (s *State) applyUserObjects(ctx context.Context) error {
+	return s.forUserObjects(func(c *cluster.Client, o addons.UserObject) error { return c.ApplyAny(ctx, o.Obj) })
+}
+
+func (s *State) userObjectsThere(ctx context.Context) error {
+	return s.forUserObjects(func(c *cluster.Client, o addons.UserObject) error {
+		there, err := c.ExistsAny(ctx, o.Obj)
+		if err == nil && !there {
+			err = errors.New("does not exist")
+		}
+		return err
+	})
 }
 
 // writeAddons writes the add-ons and, after them, what the user delivered.
@@ -84,22 +64,5 @@ func addonsThere(ctx context.Context, s *State) error {
 	if err := objectsThere(addonObjects...)(ctx, s); err != nil {
 		return err
 	}
-	objs, err := s.userObjects()
-	if err != nil || len(objs) == 0 {
-		return err
-	}
-	c, err := s.client()
-	if err != nil {
-		return err
-	}
-	for _, o := range objs {
-		there, err := c.ExistsAny(ctx, o.Obj)
-		if err == nil && !there {
-			err = errors.New("does not exist")
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", o, err)
-		}
-	}
-	return nil
+	return s.userObjectsThere(ctx)
 }

@@ -4,13 +4,12 @@ package phases
 
 import (
 	"context"
-	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/addons"
 )
 
 // ownManifest is out of order: an object of a kind that a later document makes, in a namespace
@@ -56,7 +55,7 @@ func compareUserObjects(t *testing.T, ctx context.Context, s *State) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	objs, err := s.userObjects()
+	objs, err := addons.ReadManifests(s.Root, s.Node.Network.Manifests)
 	if err != nil || len(objs) != 5 {
 		t.Fatalf("%d objects, %v", len(objs), err)
 	}
@@ -81,29 +80,5 @@ func compareUserObjects(t *testing.T, ctx context.Context, s *State) {
 	again := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "nowhere"}}
 	if err := c.Get(ctx, again); err != nil || again.Data["added"] != "later" {
 		t.Errorf("%v %v", again.Data, err)
-	}
-}
-
-// Files that cannot be used are found before anything is started, with file and document.
-func TestUserManifestsAreCheckedFirst(t *testing.T) {
-	s, _ := machineWith(t, map[string]string{"/m/good.yaml": ownManifest, "/m/bad.yaml": "---\nkind: X\n---\na: b: c\n"})
-	s.Node.Network.Manifests = []string{"/m/good.yaml", "/m/bad.yaml", "/m/none.yaml"}
-	err := preflight(t.Context(), s)
-	for _, want := range []string{"manifests: /m/bad.yaml: document 1: apiVersion is missing", "/m/bad.yaml: document 2: is not YAML", "network.manifests[2]: /m/none.yaml does not exist"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %s", err, want)
-		}
-	}
-	s.Node.Role = node.Worker
-	if err := userManifests(s); err != nil {
-		t.Errorf("a worker applies nothing: %v", err)
-	}
-	s.Node.Role, s.Node.Network.Manifests = node.ControlPlane, s.Node.Network.Manifests[:1]
-	objs, err := s.userObjects()
-	if err != nil || len(objs) != 5 {
-		t.Fatalf("%v %v", objs, err)
-	}
-	if got := objs[0].String(); got != "/m/good.yaml: document 4: Namespace own" {
-		t.Error(got)
 	}
 }

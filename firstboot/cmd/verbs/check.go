@@ -16,6 +16,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/firstboot/check"
 	"github.com/imgbuild/imgbuild/firstboot/cluster"
+	"github.com/imgbuild/imgbuild/firstboot/host"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
 	"github.com/imgbuild/imgbuild/firstboot/node"
@@ -70,12 +71,12 @@ func (e *Env) checkEnv(ctx context.Context, document, conf string) (*check.Env, 
 	if err != nil {
 		return nil, err
 	}
-	if err := phases.Recognise(e.Root, n); err != nil {
+	if err := host.Recognise(e.Root, n); err != nil {
 		return nil, err
 	}
 	hostCtx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	h, err := phases.FindHost(hostCtx, e.Root, n)
+	h, err := host.Find(hostCtx, e.Root, n)
 	if err != nil {
 		return nil, err
 	}

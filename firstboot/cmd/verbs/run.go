@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"github.com/imgbuild/imgbuild/firstboot/host"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/phase"
 	"github.com/imgbuild/imgbuild/firstboot/phases"
@@ -62,7 +63,7 @@ func (e *Env) run(ctx context.Context, document string, adjust func(*phases.Stat
 		}
 	}
 	// Phase preflight says so if the machine stays unknown.
-	_ = phases.Recognise(e.Root, n)
+	_ = host.Recognise(e.Root, n)
 	name := n.Node.Name
 	if name == "" {
 		name = hostname()

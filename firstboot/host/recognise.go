@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package phases
+package host
 
 import (
 	"fmt"
@@ -43,5 +43,5 @@ func facts(root string) node.Facts {
 	return f
 }
 
-// recognised is Recognise as a condition. Interfaces may appear after first boot began.
-func recognised(s *State) error { return Recognise(s.Root, s.Node) }
+// ProductUUID is what the firmware says; empty where it says nothing.
+func ProductUUID(root string) string { return facts(root).UUID }

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package preflight
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/imgbuild/imgbuild/firstboot/balancer"
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
+)
+
+// healthy are the files of a machine on which every condition holds.
+var healthy = map[string]string{
+	RolesFile:                           "control-plane\n",
+	"/proc/swaps":                       "Filename\tType\tSize\tUsed\tPriority\n",
+	"/sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory hugetlb pids\n",
+	"/proc/filesystems":                 "nodev\tsysfs\nnodev\toverlay\n\text4\n",
+	"/proc/sys/net/bridge/bridge-nf-call-iptables": "1\n",
+	"/proc/sys/net/ipv4/ip_forward":                "1\n",
+	"/proc/meminfo":                                "MemTotal:        4026532 kB\nMemFree: 1 kB\n",
+	"/var/keep":                                    "",
+	"/etc/machine-id":                              "0123456789abcdef0123456789abcdef\n",
+	"/sys/class/dmi/id/product_uuid":               "11111111-2222-3333-4444-555555555555\n",
+}
+
+func machineWith(t *testing.T, changes map[string]string) (*Machine, *[]string) {
+	t.Helper()
+	root := t.TempDir()
+	for _, files := range []map[string]string{healthy, changes} {
+		for path, text := range files {
+			p := filepath.Join(root, path)
+			if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if text == "absent" {
+				if err := os.Remove(p); err != nil && !os.IsNotExist(err) {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if err := os.WriteFile(p, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	n := &node.Node{Role: node.ControlPlane, Node: node.Machine{Name: "cp-1"}}
+	node.SetDefaults(n)
+	warnings := &[]string{}
+	m := &Machine{Root: root, Node: n, Start: time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC),
+		Warn: func(condition string, problem error) { *warnings = append(*warnings, condition+": "+problem.Error()) }}
+	m.Now = func() time.Time { return m.Start }
+	return m, warnings
+}
+
+func TestPreflight(t *testing.T) {
+	m, _ := machineWith(t, nil)
+	if err := m.Check(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ path, text, want string }{
+		{RolesFile, "worker\n", "role: this image cannot be a control-plane; it can be: worker"},
+		{"/proc/swaps", "Filename\n/dev/sda2 partition 1 0 -2\n", "swap: swap is on (/dev/sda2)"},
+		{"/sys/fs/cgroup/cgroup.controllers", "absent", "cgroups: the unified"},
+		{"/sys/fs/cgroup/cgroup.controllers", "cpu cpuset memory", "no pids controller"},
+		{"/proc/filesystems", "nodev\tsysfs\n", "modules are not loaded: overlay"},
+		{"/proc/sys/net/bridge/bridge-nf-call-iptables", "absent", "br_netfilter"},
+		{"/proc/sys/net/ipv4/ip_forward", "0\n", "ip_forward is 0"},
+		{"/proc/meminfo", "MemTotal: 1000000 kB\n", "memory: 976 MiB"},
+		{"/proc/meminfo", "x\n", "does not say"},
+		{"/etc/machine-id", "uninitialized\n", "machine-id"},
+		{kubeadm.PKIDir + "/ca.crt", authorityFrom(t, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)), "clock: the clock says 2026-11-21T00:00:00Z, and the cluster's authority was made at 2026-12-31T23:55:00Z"},
+		{"/var/lib/etcd/member/x", "", "etcd-data: /var/lib/etcd is not empty"},
+	} {
+		m, _ := machineWith(t, map[string]string{c.path: c.text})
+		if err := m.Check(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Count(err.Error(), "\n") != 0 {
+			t.Errorf("%s = %q: got %v, want %q and nothing else", c.path, c.text, err, c.want)
+		}
+	}
+}
+
+// authorityFrom is an authority made at a moment.
+func authorityFrom(t *testing.T, at time.Time) string {
+	t.Helper()
+	m := &pki.Maker{Algorithm: node.ECDSAP256, CAValidity: time.Hour, Now: at}
+	key, err := m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := m.Authority(pki.Spec{Name: "ca", CommonName: "kubernetes"}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pair.CertPEM())
+}
+
+func TestPreflightReportsTogetherAndWarns(t *testing.T) {
+	m, warnings := machineWith(t, map[string]string{"/proc/sys/net/ipv4/ip_forward": "0", "/etc/machine-id": "", "/sys/class/dmi/id/product_uuid": "00000000-0000-0000-0000-000000000000"})
+	err := m.Check()
+	if err == nil || strings.Count(err.Error(), "\n") != 1 || strings.Contains(err.Error(), "UUID") {
+		t.Errorf("got %v, want two problems", err)
+	}
+	if len(*warnings) == 0 || !strings.HasPrefix((*warnings)[0], "product-uuid: ") {
+		t.Errorf("no warning about the UUID: %v", *warnings)
+	}
+}
+
+func TestPreflightAcceptsItsOwnWork(t *testing.T) {
+	m, _ := machineWith(t, map[string]string{"/var/lib/etcd/member/x": "", kubeadm.ManifestsDir + "/etcd.yaml": "x"})
+	if err := m.Check(); err != nil {
+		t.Errorf("a resumed first boot stumbles over itself: %v", err)
+	}
+}
+
+func TestClockIsReadAgain(t *testing.T) {
+	m, _ := machineWith(t, nil)
+	m.Start, m.Now = time.Unix(0, 0), time.Now
+	if err := clockSet(m); err != nil || m.Start.Before(builtAfter) {
+		t.Errorf("after the clock was set: %v, %v", err, m.Start)
+	}
+}
+
+func TestWorkersNeedLess(t *testing.T) {
+	m, _ := machineWith(t, map[string]string{"/proc/meminfo": "MemTotal: 1000000 kB\n", "/var/lib/etcd/x": "", RolesFile: "worker control-plane"})
+	m.Node.Role = node.Worker
+	if err := m.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPorts(t *testing.T) {
+	kubelet, controlPlane := []int{10248, 10250}, []int{6443, 2379, 2380, 2381, 10257, 10259}
+	local := func(n *node.Node) {
+		n.Cluster.Endpoint, n.Cluster.EndpointMode = "api.example.com:7443", node.EndpointLocal
+	}
+	for _, c := range []struct {
+		name string
+		edit func(*node.Node)
+		have map[string]string
+		want []int
+	}{
+		{"control plane", func(*node.Node) {}, nil, slices.Concat(kubelet, controlPlane)},
+		{"worker", func(n *node.Node) { n.Role = node.Worker }, nil, kubelet},
+		{"with a balancer", local, nil, slices.Concat(kubelet, controlPlane, []int{7443})},
+		{"worker with a balancer", func(n *node.Node) { local(n); n.Role = node.Worker }, nil, append(slices.Clone(kubelet), 7443)},
+		{"a balancer that runs", local, map[string]string{balancer.ConfigFile: "x"}, slices.Concat(kubelet, controlPlane)},
+		{"a kubelet that runs", local, map[string]string{kubeadm.KubeletDir + "/config.yaml": "x"}, append(slices.Clone(controlPlane), 7443)},
+		{"everything runs", local, map[string]string{balancer.ConfigFile: "x", kubeadm.KubeletDir + "/config.yaml": "x", kubeadm.ManifestsDir + "/etcd.yaml": "x"}, nil},
+	} {
+		m, _ := machineWith(t, c.have)
+		if c.edit(m.Node); !slices.Equal(m.ports(), c.want) {
+			t.Errorf("%s: %v, want %v", c.name, m.ports(), c.want)
+		}
+	}
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken := l.Addr().(*net.TCPAddr).Port
+	if err := free([]int{taken}); err == nil || !strings.Contains(err.Error(), strconv.Itoa(taken)+" is in use") {
+		t.Errorf("port %d: %v", taken, err)
+	}
+}
+
+// Files that cannot be used are found before anything is started, with file and document.
+func TestUserManifestsAreCheckedFirst(t *testing.T) {
+	m, _ := machineWith(t, map[string]string{"/m/bad.yaml": "---\nkind: X\n---\na: b: c\n"})
+	m.Node.Network.Manifests = []string{"/m/bad.yaml", "/m/none.yaml"}
+	err := m.Check()
+	for _, want := range []string{"manifests: /m/bad.yaml: document 1: apiVersion is missing", "/m/bad.yaml: document 2: is not YAML", "network.manifests[1]: /m/none.yaml does not exist"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	m.Node.Role = node.Worker
+	if err := userManifests(m); err != nil {
+		t.Errorf("a worker applies nothing: %v", err)
+	}
+}
