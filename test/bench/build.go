@@ -114,12 +114,3 @@ func appendLine(path, line string) error {
 	}
 	return f.Close()
 }
-
-// ratios divides run by run, so that what slows both down cancels out.
-func ratios(a, b []float64) []float64 {
-	out := make([]float64, len(a))
-	for i := range a {
-		out[i] = a[i] / b[i]
-	}
-	return out
-}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/builder/cluster"
+	"github.com/imgbuild/imgbuild/builder/tool"
+	"github.com/imgbuild/imgbuild/builder/vm"
+)
+
+// shape is the size of a cluster.
+type shape struct{ controlPlanes, workers int }
+
+// parseShape reads "3" or "3+1".
+func parseShape(text string) (s shape, err error) {
+	planes, workers, more := strings.Cut(text, "+")
+	s.controlPlanes, err = strconv.Atoi(planes)
+	if err == nil && more {
+		s.workers, err = strconv.Atoi(workers)
+	}
+	if err != nil || s.controlPlanes < 1 || s.workers < 0 {
+		return s, fmt.Errorf("%q: write control planes or control planes+workers, as in 3 or 3+1", text)
+	}
+	return s, nil
+}
+
+func (s shape) String() string {
+	if s.workers == 0 {
+		return strconv.Itoa(s.controlPlanes)
+	}
+	return fmt.Sprintf("%d+%d", s.controlPlanes, s.workers)
+}
+
+// machines is the number of hosts.
+func (s shape) machines() int { return s.controlPlanes + s.workers }
+
+// words names the shape for people.
+func (s shape) words() string {
+	words := fmt.Sprintf("%d control planes", s.controlPlanes)
+	if s.controlPlanes == 1 {
+		words = "1 control plane"
+	}
+	switch s.workers {
+	case 0:
+		return words
+	case 1:
+		return words + ", 1 worker"
+	}
+	return fmt.Sprintf("%s, %d workers", words, s.workers)
+}
+
+// comparable says whether stock kubeadm is measured in this shape. Of one machine the part
+// boot does that.
+func (s shape) comparable() bool { return s.controlPlanes > 1 && s.workers == 0 }
+
+// bootsOfShape are the boots of one shape so far.
+type bootsOfShape struct {
+	shape
+	ours, stock []booted
+}
+
+// cluster measures clusters from power-on to the last Ready node, all machines switched on at
+// the same moment. In the last run of the first shape with three control planes, the owner of
+// the virtual address then loses what it can lose.
+func (b *bench) cluster() error {
+	qemu, err := b.qemu()
+	if err != nil {
+		return err
+	}
+	all := make([]bootsOfShape, len(b.shapes))
+	for i, s := range b.shapes {
+		all[i].shape = s
+	}
+	err = b.clusters(qemu, all)
+	for i := range all {
+		if e := b.reportCluster(&all[i]); e != nil {
+			return errors.Join(err, e)
+		}
+	}
+	b.reportParallel(all)
+	return err
+}
+
+// clusters boots every shape as often as asked for, ours and stock by turns.
+func (b *bench) clusters(qemu *tool.Set, all []bootsOfShape) error {
+	for run := range b.runs {
+		failover := run == b.runs-1
+		for i := range all {
+			s := &all[i]
+			o, err := b.ourCluster(qemu, s.shape, failover && s.controlPlanes >= 3)
+			if err != nil {
+				return fmt.Errorf("imgbuild, %s: %w", s.words(), err)
+			}
+			s.ours = append(s.ours, o)
+			failover = failover && s.controlPlanes < 3
+			if !s.comparable() {
+				continue
+			}
+			o, err = b.stockCluster(qemu, s.controlPlanes)
+			if err != nil {
+				return fmt.Errorf("stock kubeadm, %s: %w", s.words(), err)
+			}
+			s.stock = append(s.stock, o)
+		}
+	}
+	return nil
+}
+
+// reportCluster reports one shape, as far as it was measured.
+func (b *bench) reportCluster(s *bootsOfShape) error {
+	with := fmt.Sprintf(", %s (%d CPUs each, TCG)", s.words(), vm.FleetCPUs)
+	n := len(s.stock)
+	switch {
+	case len(s.ours) == 0:
+		return nil
+	case n == 0:
+		b.report.add(Measure{Name: "power-on to all Ready" + with, Unit: "s", Runs: column(s.ours, ready)})
+		b.report.add(Measure{Name: "host CPU time until all Ready" + with, Unit: "s", Runs: column(s.ours, processor)})
+		return b.picture("imgbuild"+with, s.ours)
+	}
+	return b.compare(with, comparison{ours: s.ours[:n], stock: s.stock, baseline: "stock kubeadm init and join", ratio: 0.4})
+}
+
+// reportParallel compares several control planes with one. What one does in parallel with
+// others takes as long as alone where every virtual CPU has a core, and not on smaller hosts.
+func (b *bench) reportParallel(all []bootsOfShape) {
+	var one []booted
+	for _, s := range all {
+		if s.shape == (shape{1, 0}) {
+			one = s.ours
+		}
+	}
+	for _, s := range all {
+		n := min(len(s.ours), len(one))
+		if s.controlPlanes == 1 || n == 0 {
+			continue
+		}
+		m := Measure{Name: s.words() + " : 1 control plane", Unit: "ratio", Runs: ratios(column(s.ours[:n], ready), column(one[:n], ready))}
+		wanted := s.machines() * vm.FleetCPUs
+		if runtime.NumCPU() >= wanted {
+			m.Target = 1.5
+		} else {
+			m.Note = fmt.Sprintf("%d virtual CPUs on %d cores; the target of 1.5 is for one core each", wanted, runtime.NumCPU())
+		}
+		b.report.add(m)
+	}
+}
+
+// ourCluster boots a rendered cluster once.
+func (b *bench) ourCluster(qemu *tool.Set, s shape, failover bool) (booted, error) {
+	dir := filepath.Join(b.dir, "cluster")
+	defer os.RemoveAll(dir) // the whole scratch directory goes at the end
+	ix, err := b.render(dir, s)
+	if err != nil {
+		return booted{}, err
+	}
+	o, err := vm.ClusterFleet(dir, ix, nil)
+	if err != nil {
+		return booted{}, err
+	}
+	if s.workers > 0 {
+		worker, err := b.workerImage()
+		if err != nil {
+			return booted{}, err
+		}
+		for i := range o.Hosts[s.controlPlanes:] {
+			o.Hosts[s.controlPlanes+i].Image = worker
+		}
+	}
+	o.Dir = filepath.Join(dir, "run")
+	f, r, err := b.powerOn(qemu, "imgbuild, "+s.words(), o, nil)
+	if err != nil {
+		return r, err
+	}
+	defer f.Close()
+	if failover {
+		err = b.incidents(f, ix)
+	}
+	return r, err
+}
+
+// render makes a cluster with the tool's own starter.
+func (b *bench) render(dir string, s shape) (*cluster.Index, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	starter, err := b.imgbuild("cluster", "init", "--name", "bench", "--control-planes", strconv.Itoa(s.controlPlanes), "--workers", strconv.Itoa(s.workers))
+	if err != nil {
+		return nil, err
+	}
+	slow, err := guestFiles.ReadFile("guest/slow.yaml")
+	if err != nil {
+		return nil, err
+	}
+	snippet, err := agentSnippet(dir)
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "cluster.yaml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, "%s\n%sbutane: [%s]\n", starter, slow, snippet), 0o600); err != nil {
+		return nil, err
+	}
+	if _, err := b.imgbuild("cluster", "render", file, "-o", dir); err != nil {
+		return nil, err
+	}
+	return cluster.ReadIndex(dir)
+}
+
+// workerImage is the image of workers, which is built where it is not up to date.
+func (b *bench) workerImage() (string, error) {
+	image := filepath.Join(b.root, "out/worker-amd64.raw")
+	_, err := b.imgbuild("--profile", "worker", "--output", image)
+	return image, err
+}

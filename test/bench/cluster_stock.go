@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/imgbuild/imgbuild/builder/tool"
+	"github.com/imgbuild/imgbuild/builder/vm"
+	"github.com/imgbuild/imgbuild/builder/vm/ethernet"
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
+	"github.com/imgbuild/imgbuild/test/stock"
+)
+
+// stockNetwork is the segment of stock machines; the address is the gateway's.
+var stockNetwork = netip.MustParsePrefix("10.53.0.1/24")
+
+// stockMedia prepares what stock machines are given, once.
+func (b *bench) stockMedia() (*stock.Media, error) {
+	if b.media != nil {
+		return b.media, nil
+	}
+	b.say("preparing stock machines: kubeadm and image archives")
+	var err error
+	b.media, err = stock.Prepare(b.ctx, b.root, b.image, filepath.Join(b.output, "stock"), b.component)
+	return b.media, err
+}
+
+// stockCluster boots machines once, of which the first runs kubeadm init and the others kubeadm
+// join as control planes. All are switched on at the same moment and import their images;
+// kubeadm join then asks until the cluster that it is to join answers, so no time passes
+// between that and the join. The first machine's address is the endpoint.
+func (b *bench) stockCluster(qemu *tool.Set, count int) (booted, error) {
+	media, err := b.stockMedia()
+	if err != nil {
+		return booted{}, err
+	}
+	dir := filepath.Join(b.dir, "stock")
+	defer os.RemoveAll(dir) // the whole scratch directory goes at the end
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return booted{}, err
+	}
+	o, err := stockFleet(dir, count)
+	if err != nil {
+		return booted{}, err
+	}
+	o.Machine.Disks = []string{media.Disk}
+	o.Timeout = 2 * bootLimit
+	f, r, err := b.powerOn(qemu, fmt.Sprintf("stock kubeadm, %d control planes", count), o, func(e vm.Event) bool {
+		return e.Kind == vm.Mark && (e.Name == stock.InitMark || e.Name == stock.JoinMark)
+	})
+	if err == nil {
+		f.Close()
+	}
+	return r, err
+}
+
+// stockFleet describes the machines. The authority is made in advance, so that the others and
+// the host know it; kubeadm makes everything else.
+func stockFleet(dir string, count int) (o vm.FleetOptions, err error) {
+	authority, pin, err := stockAuthority()
+	if err != nil {
+		return o, err
+	}
+	id, secret, key := hexadecimal(3), hexadecimal(8), hexadecimal(32)
+	address := stockNetwork.Addr()
+	for range 100 {
+		address = address.Next()
+	}
+	endpoint := netip.AddrPortFrom(address, apiPort).String()
+	join := stock.Join{Endpoint: endpoint, Token: id + "." + secret, CAHashes: []string{pin}, ControlPlane: true, CertificateKey: key}
+	for i := range count {
+		m := stock.Machine{Name: fmt.Sprintf("cp-%d", i+1), Address: address, PodRange: podRange(i), Step: join}
+		if i == 0 {
+			m.Step, m.Files = stock.Init{Endpoint: endpoint, Token: join.Token, CertificateKey: key}, authority
+		}
+		host := vm.FleetHost{Name: m.Name, Role: node.ControlPlane, MAC: ethernet.MAC{0x52, 0x54, 0, 0, 0, byte(i + 1)},
+			Address: address, DHCP: true, Ignition: filepath.Join(dir, m.Name+".ign")}
+		guest, err := m.Guest()
+		if err != nil {
+			return o, err
+		}
+		config, err := guest.Ignition()
+		if err != nil {
+			return o, err
+		}
+		if err := os.WriteFile(host.Ignition, config, 0o600); err != nil {
+			return o, err
+		}
+		if i == 0 {
+			o.Kubeconfig = filepath.Join(dir, "admin.conf")
+			if err := vm.WriteAdmin(o.Kubeconfig, config, endpoint); err != nil {
+				return o, err
+			}
+		}
+		o.Hosts = append(o.Hosts, host)
+		address = address.Next()
+	}
+	o.Network, o.API, o.Dir = stockNetwork, []string{endpoint}, filepath.Join(dir, "run")
+	return o, nil
+}
+
+// stockAuthority makes the cluster's authority and its pin.
+func stockAuthority() (files []vm.GuestFile, pin string, err error) {
+	if files, err = vm.ClusterCA(time.Now()); err != nil {
+		return nil, "", err
+	}
+	for _, f := range files {
+		if f.Path == kubeadm.PKIDir+"/"+pki.CA+".crt" {
+			cert, err := pki.ParseCert(f.Data)
+			if err != nil {
+				return nil, "", err
+			}
+			return files, pki.Pin(cert), nil
+		}
+	}
+	return nil, "", fmt.Errorf("the authority's files lack %s.crt", pki.CA)
+}
+
+// hexadecimal returns n random bytes.
+func hexadecimal(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	return hex.EncodeToString(b)
+}
