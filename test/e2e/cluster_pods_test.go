@@ -13,12 +13,15 @@ import (
 
 const webPort = 8001
 
+// talking is on everything podsTalk makes.
+var talking = map[string]string{"test": "talk"}
+
 // webPod serves its own /etc/hostname, which is the pod's name. kubectl's proxy does that
 // without ever asking the API server it is for.
 func webPod(nodeName string) *core.Pod {
 	pod := hostPod("web-"+nodeName, "/usr/bin/kubectl", "proxy", "--server=http://127.0.0.1:1", "--address=0.0.0.0",
 		fmt.Sprintf("--port=%d", webPort), "--accept-hosts=.*", "--www=/etc", "--www-prefix=/static/")
-	pod.Labels = map[string]string{"app": "web"}
+	pod.Labels = map[string]string{"app": "web", "test": "talk"}
 	pod.Spec.NodeName = nodeName
 	return pod
 }
@@ -26,6 +29,7 @@ func webPod(nodeName string) *core.Pod {
 // askPod is where requests are made from.
 func askPod(nodeName string) *core.Pod {
 	pod := hostPod("ask-"+nodeName, "/pause")
+	pod.Labels = talking
 	pod.Spec.NodeName = nodeName
 	return pod
 }
@@ -34,7 +38,7 @@ func askPod(nodeName string) *core.Pod {
 // service that only CoreDNS knows by name.
 func (h *haCluster) podsTalk() {
 	h.apply(&core.Service{TypeMeta: meta.TypeMeta{APIVersion: "v1", Kind: "Service"},
-		ObjectMeta: meta.ObjectMeta{Name: "web", Namespace: "default"},
+		ObjectMeta: meta.ObjectMeta{Name: "web", Namespace: "default", Labels: talking},
 		Spec: core.ServiceSpec{Selector: map[string]string{"app": "web"},
 			Ports: []core.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(webPort)}}}})
 	for _, host := range h.index.Hosts {
@@ -43,7 +47,7 @@ func (h *haCluster) podsTalk() {
 	address := map[string]string{}
 	h.eventually("the pods run", 5*time.Minute, func() error {
 		var list core.PodList
-		if err := h.get(&list, "pods"); err != nil {
+		if err := h.get(&list, "pods", "--selector=test=talk"); err != nil {
 			return err
 		}
 		for _, p := range list.Items {
@@ -60,7 +64,7 @@ func (h *haCluster) podsTalk() {
 		}
 		h.asks(from.Name, "http://web.default.svc.cluster.local", func(answer string) bool { return len(answer) > 5 && answer[:4] == "web-" })
 	}
-	h.kubectl("delete", "pod,service", "--all", "--now", "--wait=false", "--field-selector=metadata.name!=kubernetes")
+	h.kubectl("delete", "pod,service", "--selector=test=talk", "--now", "--wait=false")
 }
 
 // asks fetches the host name behind a URL from a pod on a node.
