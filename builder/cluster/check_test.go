@@ -3,12 +3,15 @@
 package cluster
 
 import (
+	"encoding/pem"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/firstboot/strict"
+	"github.com/imgbuild/imgbuild/firstboot/strict/stricttest"
 )
 
 // base is a cluster with one of everything, a block per line so that tests replace blocks.
@@ -49,10 +52,15 @@ func TestBaseIsFine(t *testing.T) {
 	}
 }
 
+// Every rule, each with a file that breaks it and a part of the line that it must give. No key
+// is without one.
 func TestProblems(t *testing.T) {
+	fields := stricttest.Of[Cluster]()
 	dir := place(t, "bad.bu", "variant: fcos\nversion: 1.6.0\nstorage:\n  files:\n    - path: relative\n", "unknown.bu", "variant: fcos\nversion: 1.6.0\nstorge: {}\n",
 		"none.bu", "storage: {}\n", "own.bu", "variant: fcos\nversion: 1.6.0\nstorage: {files: [{path: /etc/imgbuild/node.yaml}]}\n",
-		"exp.bu", "variant: fcos\nversion: 1.7.0-experimental\n", "broken.bu", "variant: [\n", "text", "hello", "two", "a b", "many", "variant: fcos\nversion: 1.6.0\nstorage: {files: [{path: /f, contents: {inline: '"+noise(20000)+"'}}]}\n")
+		"exp.bu", "variant: fcos\nversion: 1.7.0-experimental\n", "broken.bu", "variant: [\n", "text", "hello", "key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("hush")})), "torn", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("hush")})),
+		"fine.bu", "variant: fcos\nversion: 1.6.0\n", "link.bu", "variant: fcos\nversion: 1.6.0\nstorage: {links: [{path: /etc/imgbuild/node.yaml, target: /x}]}\n",
+		"clash.bu", "variant: fcos\nversion: 1.6.0\nstorage: {links: [{path: /etc/imgbuild, target: /x}]}\n", "two", "a b", "many", "variant: fcos\nversion: 1.6.0\nstorage: {files: [{path: /f, contents: {inline: '"+noise(20000)+"'}}]}\n")
 	for _, c := range []struct{ text, want string }{
 		{with("apiVersion: v1"), `cluster.yaml:1:13: apiVersion: value "v1": is not known; allowed: imgbuild.io/v1alpha1`},
 		{with("kind: Node"), `kind: value "Node": is not known; allowed: Cluster`},
@@ -143,6 +151,20 @@ func TestProblems(t *testing.T) {
 		{with("kubelet: {evictionHard: {memory: 1Gi}}"), `kubelet.evictionHard.memory: value "1Gi": is not an eviction signal`},
 		{with("kubelet: {evictionSoft: {memory.available: 120%}}"), `kubelet.evictionSoft.memory.available: value "120%": is neither`},
 		{with("timeouts: {nodeReady: 1ms}"), `timeouts.nodeReady: value "1ms": is too short`},
+		{with("timeouts: {controlPlaneComponentHealthCheck: 0s, kubeletHealthCheck: 1ms}"), `timeouts.kubeletHealthCheck: value "1ms": is too short`},
+		{with("timeouts: {controlPlaneComponentHealthCheck: -1s}"), `timeouts.controlPlaneComponentHealthCheck: value "-1s": is too short`},
+		{with("timeouts: {kubernetesAPICall: 1ms}"), `timeouts.kubernetesAPICall: value "1ms": is too short`},
+		{with("timeouts: {etcdAPICall: 1ms}"), `timeouts.etcdAPICall: value "1ms": is too short`},
+		{with("timeouts: {discovery: 1ms}"), `timeouts.discovery: value "1ms": is too short`},
+		{with("timeouts: {tlsBootstrap: soon}"), `timeouts.tlsBootstrap: value "soon": is not a duration`},
+		{with("kubelet: {evictionSoftGracePeriod: {memory.available: 1m}}"), `kubelet.evictionSoftGracePeriod.memory.available: value "1m": has no threshold`},
+		{with("kubelet: {evictionSoft: {memory.available: 1Gi}}"), `kubelet.evictionSoft.memory.available: value "1Gi": has no grace period`},
+		{with("apiServer: {extraArgs: {--v: 2}}"), `apiServer.extraArgs.--v: value "2": is not the name of a flag`},
+		{with("delivery: {imageRepository: 'https://example.org'}"), `delivery.imageRepository: value "https://example.org": is not a repository`},
+		{with("delivery: {images: {etcd: 'a b'}}"), `delivery.images.etcd: value "a b": is not an image`},
+		{with("delivery: {foreignImages: {flannel: ''}}"), `delivery.foreignImages.flannel: value "": is not an image`},
+		{with("callback: {url: 'https://x/', caFile: key}"), `callback.caFile: value "key": holds a private key beside certificates`},
+		{with("callback: {url: 'https://x/', caFile: torn}"), `callback.caFile: value "torn": holds a damaged certificate (number 1)`},
 		{with("callback: {url: 'ftp://x'}"), `callback.url: value "ftp://x": is not a usable URL`},
 		{with("callback: {caFile: text}"), "callback.url: is missing"},
 		{with("callback: {url: 'https://x/', caFile: text}"), `callback.caFile: value "text": holds no certificate`},
@@ -187,6 +209,10 @@ func TestProblems(t *testing.T) {
 		{with("roles: {worker: {labels: {'a b': x}}}"), `roles.worker.labels.a b: value "x": is not a label key`},
 		{with("roles: {worker: {taints: [{key: k, effect: x}]}}"), `roles.worker.taints[0].effect: value "x": is not known`},
 		{with("roles: {controlPlane: {kubelet: {maxPods: -1}}}"), `roles.controlPlane.kubelet.maxPods: value "-1": is negative`},
+		{with("roles: {worker: {taints: [{key: 'a b', effect: NoExecute}]}}"), `roles.worker.taints[0].key: value "a b": is not a taint key`},
+		{with("roles: {worker: {taints: [{key: k, value: 'a b', effect: NoExecute}]}}"), `roles.worker.taints[0].value: value "a b": is not a taint value`},
+		{with("butane: [link.bu]"), `butane[0]: value "link.bu": writes /etc/imgbuild/node.yaml`},
+		{with("butane: [fine.bu, clash.bu]"), "hosts[0]: the snippet clash.bu does not go together with the rest"},
 		{with("hosts: []"), "hosts: is missing"},
 		{with("hosts: [{name: w, role: worker, address: 192.0.2.21}]"), "hosts: has no control plane"},
 		{withHost("role: worker, address: 192.0.2.30"), "hosts[4].name: is missing"},
@@ -197,6 +223,7 @@ func TestProblems(t *testing.T) {
 		{withHost("name: x, role: boss, address: 192.0.2.30"), `hosts[4].role: value "boss": is not known`},
 		{withHost("name: x, role: worker"), "hosts[4].address: is missing, and its addressing is static"},
 		{withHost("name: x, role: worker, address: x"), `hosts[4].address: value "x": is not a usable`},
+		{withHost("name: x, role: worker, address: '192.0.2.30,fd00::30'"), `hosts[4].address: value "192.0.2.30,fd00::30": names two addresses: dual-stack clusters are not supported`},
 		{withHost("name: x, role: worker, address: 192.0.2.11"), `hosts[4].address: value "192.0.2.11": is also that of hosts[0]`},
 		{withHost("name: x, role: worker, address: 192.0.2.0"), "is the network or broadcast address"},
 		{withHost("name: x, role: worker, address: 192.0.2.1"), "hosts[4].address: value \"192.0.2.1\": is also the gateway"},
@@ -229,6 +256,25 @@ func TestProblems(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "hush") {
 			t.Errorf("a secret is shown: %v", err)
+		}
+		for _, p := range ps {
+			if p.File == "cluster.yaml" && strings.Contains(p.Error(), c.want) {
+				fields.Saw(p.Path)
+			}
+		}
+	}
+	for _, missing := range fields.Missing(map[string]string{}) {
+		t.Errorf("no case has a wrong %s", missing)
+	}
+}
+
+// A value of another kind is a problem with its key, wherever that is.
+func TestEveryKeyRefusesAnotherKind(t *testing.T) {
+	for path, text := range stricttest.Of[Cluster]().WrongKinds() {
+		_, err := Parse("cluster.yaml", t.TempDir(), []byte(text))
+		var ps strict.Problems
+		if !errors.As(err, &ps) || !slices.ContainsFunc(ps, func(p strict.Problem) bool { return p.Path == path && p.Line == 1 }) {
+			t.Errorf("%s\n%v", text, err)
 		}
 	}
 }

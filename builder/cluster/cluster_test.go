@@ -14,6 +14,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/firstboot/ignition"
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
 )
 
 var now = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
@@ -48,6 +49,21 @@ func place(t *testing.T, files ...string) string {
 		}
 	}
 	return dir
+}
+
+// someCA is PEM text with an authority that signs nothing here.
+func someCA(t *testing.T) string {
+	t.Helper()
+	m := &pki.Maker{Algorithm: node.ECDSAP256, CAValidity: time.Hour, Now: now}
+	key, err := m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := m.Authority(pki.Spec{Name: pki.CA, CommonName: "mirrors"}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(ca.CertPEM())
 }
 
 // rendered renders into dir, which has to work.
@@ -149,7 +165,7 @@ func TestStarterCommentsPassCheck(t *testing.T) {
 	}
 	text := strings.Join(lines, "\n")
 	snippet := "variant: fcos\nversion: 1.6.0\n"
-	s := parse(t, text, "network.yaml", "kind: Namespace\n", "mirror-ca.pem", "-----BEGIN CERTIFICATE-----\n", "mirror.credentials", "user:pass\n", "common.bu", snippet, "worker.bu", snippet)
+	s := parse(t, text, "network.yaml", "kind: Namespace\n", "mirror-ca.pem", someCA(t), "mirror.credentials", "user:pass\n", "common.bu", snippet, "worker.bu", snippet)
 	if len(s.Cluster.Registries) != 1 || len(s.Cluster.TimeServers) != 1 || s.Cluster.Callback.URL == "" || len(s.Cluster.Roles.Worker.Butane) != 1 || s.Cluster.Etcd.ElectionTimeout == 0 {
 		t.Errorf("options were not read from:\n%s", text)
 	}

@@ -5,6 +5,7 @@ package cluster
 import (
 	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -24,8 +25,13 @@ const (
 	minPriority, maxPriority = 2, 254
 )
 
-// setDefaults fills what the file left open.
+// setDefaults fills what the file left open, and writes addresses the one way that nodes and
+// comparisons know: 2001:db8::1, never 2001:DB8:0::1.
 func setDefaults(c *Cluster) {
+	canonical(&c.VIP.Address, &c.HostNetwork.Gateway)
+	for i := range c.Hosts {
+		canonical(&c.Hosts[i].Address, &c.Hosts[i].Network.Gateway)
+	}
 	def(&c.VIP.Provider, node.VIPNone)
 	def(&c.APIServer.Port, defaultPort)
 	if c.Endpoint.Mode == "" {
@@ -72,6 +78,14 @@ func setDefaults(c *Cluster) {
 		h := &c.Hosts[i]
 		def(&h.Platform, c.Platform)
 		h.Network = merged(c.HostNetwork, h.Network)
+	}
+}
+
+func canonical(addresses ...*string) {
+	for _, a := range addresses {
+		if parsed, err := netip.ParseAddr(*a); err == nil {
+			*a = parsed.String()
+		}
 	}
 }
 

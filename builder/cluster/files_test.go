@@ -62,7 +62,7 @@ func TestRegistryFiles(t *testing.T) {
   mirrors: [{url: "https://m1.example.org/v2/hub", overridePath: true, caFile: ca.pem, credentialsFile: auth}, {url: "https://m2.example.org:5000"}]
 - {host: "*", mirrors: [{url: "https://m1.example.org"}, {url: "https://m2.example.org", caFile: ca.pem, credentialsFile: auth}]}
 - {host: "registry.example.org:5000", fallback: false, mirrors: [{url: "http://m3.example.org"}]}`),
-		"ca.pem", "-----BEGIN CERTIFICATE-----\n", "auth", "robot:s3cret\n")
+		"ca.pem", someCA(t), "auth", "robot:s3cret\n")
 	files := map[string]file{}
 	for _, f := range s.registryFiles() {
 		files[strings.TrimPrefix(f.path, registryDir+"/")] = f

@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,21 +51,38 @@ func (s *Source) config(files []file, snippets []string) ([]byte, error) {
 	for _, name := range snippets {
 		cfg = v3_5.Merge(cfg, s.snippets[name].config)
 	}
-	text, err := json.Marshal(cfg)
+	text, problem, err := validated(cfg)
+	if err != nil || problem == "" {
+		return text, err
+	}
+	if len(snippets) == 0 {
+		return nil, errors.New("the Ignition config is invalid: " + problem)
+	}
+	// The last one is to blame unless it was wrong before.
+	last := len(snippets) - 1
+	if _, err := s.config(files, snippets[:last]); err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("the snippet %s does not go together with the rest of the config: %s", snippets[last], problem)
+}
+
+// validated encodes a config and lets Ignition itself judge it.
+func validated(cfg types.Config) (text []byte, problem string, err error) {
+	text, err = json.Marshal(cfg)
 	if err != nil {
-		return nil, errors.New("the Ignition config cannot be encoded") // the cause could quote a secret
+		return nil, "", errors.New("the Ignition config cannot be encoded") // the cause could quote a secret
 	}
 	_, report, err := v3_5.Parse(text)
-	if err != nil || report.IsFatal() {
-		var lines []string
-		for _, e := range report.Entries {
-			if e.Kind.IsFatal() {
-				lines = append(lines, fmt.Sprintf("%s: %s", e.Context, e.Message))
-			}
-		}
-		return nil, fmt.Errorf("together with its snippets the Ignition config is invalid: %s", strings.Join(lines, "; "))
+	if err == nil && !report.IsFatal() {
+		return append(text, '\n'), "", nil
 	}
-	return append(text, '\n'), nil
+	var lines []string
+	for _, e := range report.Entries {
+		if e.Kind.IsFatal() {
+			lines = append(lines, fmt.Sprintf("%s: %s", e.Context, e.Message))
+		}
+	}
+	return nil, cmp.Or(strings.Join(lines, "; "), "it is not what the specification allows"), nil
 }
 
 // hostFiles returns what a host is given, its node document first. Keys are files of the

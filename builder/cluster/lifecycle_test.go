@@ -87,6 +87,30 @@ func TestReplacedHost(t *testing.T) {
 	if got["hosts/w-1.ign"] != Changed || got[IndexFile] != Changed || got["roles/worker.ign"] != Changed || len(got) != 3 {
 		t.Errorf("%v", got)
 	}
+	if len(r.Next) != 1 || !strings.Contains(r.Next[0], "old machine of worker w-1 off") {
+		t.Errorf("%q", r.Next)
+	}
+	// What only changes is not a new machine.
+	r = rendered(t, parse(t, strings.Replace(base, "name: w-1,", "name: w-1, labels: {a: b},", 1)), dir)
+	if len(r.Next) != 1 || !strings.Contains(r.Next[0], "w-1 off") { // back to the first machine
+		t.Errorf("%q", r.Next)
+	}
+	if r = rendered(t, parse(t, strings.Replace(base, "name: w-1,", "name: w-1, labels: {a: c},", 1)), dir); len(r.Next) != 0 {
+		t.Errorf("%q", r.Next)
+	}
+}
+
+// A control plane leaves a member of etcd behind, which nobody else removes.
+func TestRemovedControlPlane(t *testing.T) {
+	dir := t.TempDir()
+	rendered(t, parse(t, base), dir)
+	r := rendered(t, parse(t, hostsOf("cp-1 cp-3 w-1")), dir)
+	next := strings.Join(r.Next, "\n")
+	for _, want := range []string{"kubectl drain cp-2", "kubectl delete node cp-2", "etcd member cp-2"} {
+		if !strings.Contains(next, want) {
+			t.Errorf("no %q in %s", want, next)
+		}
+	}
 }
 
 func TestDryRunWritesNothing(t *testing.T) {

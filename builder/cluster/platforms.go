@@ -100,39 +100,49 @@ func (p platform) size(config []byte) int {
 }
 
 // userData checks what would be handed to clouds: that the user accepted the secrets in it,
-// and that it is not too large, which is measured on a config with stand-ins for secrets.
+// and that it is not too large. Every host's config is made on trial, with stand-ins for
+// secrets, so that what Ignition would refuse is known before anything is written.
 func (v *validator) userData() {
-	c := v.c
-	if !strict.OneOf(v.doc, "userData.secrets", c.UserData.Secrets, refuseSecrets, acceptTokens, acceptAll) || v.doc.Err() != nil || len(v.extra) > 0 {
+	if !strict.OneOf(v.doc, "userData.secrets", v.c.UserData.Secrets, refuseSecrets, acceptTokens, acceptAll) || v.doc.Err() != nil || len(v.extra) > 0 {
 		return
 	}
-	for i := range c.Hosts {
-		h := &c.Hosts[i]
-		p := platforms[h.Platform]
-		at := fmt.Sprintf("hosts[%d].platform", i)
-		if !v.doc.Has(at) {
-			at = "platform"
-		}
-		switch keys := h.Role == node.ControlPlane && c.PKI.Mode != node.PKIGenerate; {
-		case !p.cloud:
-		case keys && c.UserData.Secrets != acceptAll:
-			v.fail(at, "would put private keys of control planes into user data, which others can often read",
-				"userData.secrets all to accept that, pki.mode generate, or another way of delivery")
-		case c.UserData.Secrets == refuseSecrets:
-			v.fail(at, "would put bootstrap tokens into user data, which others can often read",
-				"userData.secrets tokens to accept that, or another way of delivery")
-		}
-		if p.limit == 0 {
-			continue
-		}
+	for i := range v.c.Hosts {
+		h := &v.c.Hosts[i]
+		v.consent(i, h)
+		at := fmt.Sprintf("hosts[%d]", i)
 		config, err := v.trial(h)
 		if err != nil {
-			v.fail(fmt.Sprintf("hosts[%d]", i), err.Error())
+			v.fail(at, err.Error())
 			continue
 		}
-		if size := p.size(config); size > p.limit {
-			v.fail(fmt.Sprintf("hosts[%d]", i), fmt.Sprintf("needs %d bytes of user data, and platform %s takes %d", size, h.Platform, p.limit),
+		if p := platforms[h.Platform]; p.limit > 0 && p.size(config) > p.limit {
+			v.fail(at, fmt.Sprintf("needs %d bytes of user data, and platform %s takes %d", p.size(config), h.Platform, p.limit),
 				"less in butane and podNetwork.manifests, or user data that only points to the config (ignition.config.replace)")
 		}
+	}
+}
+
+// consent checks that secrets of a host may enter its cloud's user data.
+func (v *validator) consent(i int, h *Host) {
+	c := v.c
+	at := fmt.Sprintf("hosts[%d].platform", i)
+	if !v.doc.Has(at) {
+		at = "platform"
+	}
+	keys := ""
+	switch {
+	case h.Role == node.ControlPlane && c.PKI.Mode != node.PKIGenerate:
+		keys = "private keys of control planes"
+	case c.PKI.Mode == node.PKIExternal:
+		keys = "private keys of kubelets"
+	}
+	switch {
+	case !platforms[h.Platform].cloud:
+	case keys != "" && c.UserData.Secrets != acceptAll:
+		v.fail(at, "would put "+keys+" into user data, which others can often read",
+			"userData.secrets all to accept that, pki.mode generate, or another way of delivery")
+	case c.UserData.Secrets == refuseSecrets:
+		v.fail(at, "would put bootstrap tokens into user data, which others can often read",
+			"userData.secrets tokens to accept that, or another way of delivery")
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -227,53 +226,4 @@ func (r *renderer) finish() error {
 		return nil
 	}
 	return write(r.Options.Dir, r.outputs, removed)
-}
-
-// removed lists configs of an earlier rendering that have no host any more.
-func (r *renderer) removed() []Change {
-	if r.before == nil {
-		return nil
-	}
-	wanted := map[string]bool{}
-	for _, o := range r.outputs {
-		wanted[strings.TrimPrefix(o.Path, "/")] = true
-	}
-	var out []Change
-	gone := func(file, subject string) {
-		if _, err := os.Lstat(filepath.Join(r.Options.Dir, file)); err == nil && file != "" && !wanted[file] {
-			out = append(out, Change{File: file, Action: Removed, Subject: subject})
-		}
-	}
-	for _, h := range r.before.Hosts {
-		// The index is a file that others could have edited.
-		if domainForm.MatchString(h.Name) {
-			gone("hosts/"+h.Name+".ign", called(&Host{Name: h.Name, Role: h.Role}))
-		}
-	}
-	gone(roleFile(node.ControlPlane), "all control planes")
-	gone(roleFile(node.Worker), "all workers")
-	return out
-}
-
-// advise says what the user can do now.
-func (r *renderer) advise() {
-	next := func(format string, args ...any) { r.result.Next = append(r.result.Next, fmt.Sprintf(format, args...)) }
-	if len(r.result.Pending) > 0 {
-		next("sign the requests below %s, put the certificates beside them as .crt, and render again", filepath.Join(r.Options.Dir, pkiDir))
-	}
-	for _, c := range r.result.Changes {
-		if !strings.HasPrefix(c.File, "hosts/") || r.before == nil {
-			continue
-		}
-		switch c.Action {
-		case Added:
-			next("boot %s with %s; it joins by itself", c.Subject, filepath.Join(r.Options.Dir, c.File))
-		case Removed:
-			next("remove %s from the cluster: 'kubectl delete node %s' after draining it", c.Subject, strings.TrimSuffix(filepath.Base(c.File), ".ign"))
-		}
-	}
-	if r.Cluster.PKI.Mode == node.PKIGenerate && r.cas.ca() == nil {
-		next("once %s has made the authorities, put their ca.crt into %s and render again: later hosts then pin it",
-			r.Cluster.PKI.Initiator, filepath.Join(r.Options.Dir, pkiDir))
-	}
 }

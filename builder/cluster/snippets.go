@@ -103,11 +103,20 @@ func (v *validator) translate(at, name string, data []byte) {
 	v.reserved(at, cfg)
 }
 
-// reserved refuses snippets that write what Render writes.
+// reserved refuses snippets that write, or replace by something else, what Render writes.
 func (v *validator) reserved(at string, cfg types.Config) {
-	for _, f := range cfg.Storage.Files {
-		if f.Path == node.Path || strings.HasPrefix(f.Path, kubeadm.PKIDir+"/") {
-			v.fail(at, "writes "+f.Path+", which is written from cluster.yaml", "a snippet without that file")
+	check := func(path string) {
+		if path == node.Path || strings.HasPrefix(path, kubeadm.PKIDir+"/") {
+			v.fail(at, "writes "+path+", which is written from cluster.yaml", "a snippet without that file")
 		}
+	}
+	for _, f := range cfg.Storage.Files {
+		check(f.Path)
+	}
+	for _, l := range cfg.Storage.Links {
+		check(l.Path)
+	}
+	for _, d := range cfg.Storage.Directories {
+		check(d.Path)
 	}
 }

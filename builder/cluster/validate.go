@@ -125,10 +125,12 @@ func (v *validator) services() {
 	}
 }
 
-// certificates checks that a file, when one is named, holds PEM certificates.
+// certificates checks that a file, when one is named, holds certificates and nothing else.
 func (v *validator) certificates(path, name string) {
-	if data := v.attach(path, name); data != nil && !strings.Contains(string(data), "-----BEGIN CERTIFICATE-----") {
-		v.fail(path, "holds no certificate", "a file with PEM text")
+	if data := v.attach(path, name); data != nil {
+		if err := node.CheckCertificates(data); err != nil {
+			v.fail(path, err.Error(), "a file with PEM text")
+		}
 	}
 }
 

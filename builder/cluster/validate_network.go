@@ -38,6 +38,10 @@ func (v *validator) address(path, got string) netip.Addr {
 	if got == "" {
 		return netip.Addr{}
 	}
+	if strings.Contains(got, ",") {
+		v.fail(path, "names two addresses: dual-stack clusters are not supported", "one IPv4 or one IPv6 address")
+		return netip.Addr{}
+	}
 	a, err := netip.ParseAddr(got)
 	if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Is4In6() {
 		v.fail(path, "is not a usable IP address", "an IPv4 or IPv6 address, without prefix length or zone")

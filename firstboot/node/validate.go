@@ -177,7 +177,10 @@ func (v *validator) callback(n *Node) {
 	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
 		v.fail("callback.url", "is not a usable URL", "http://host/path or https://host/path, without user and password")
 	}
-	if c.CA != "" && !strings.Contains(c.CA, "-----BEGIN CERTIFICATE-----") {
-		v.fail("callback.ca", "holds no certificate", "PEM text")
+	if c.CA == "" {
+		return
+	}
+	if err := CheckCertificates([]byte(c.CA)); err != nil {
+		v.fail("callback.ca", err.Error(), "PEM text with certificates and nothing else")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 
@@ -105,18 +106,45 @@ func (v *validator) parts(n *Node) {
 			v.fail(fmt.Sprintf("network.manifests[%d]", i), "is not an absolute path", "a path that begins with /")
 		}
 	}
-	for c := range n.Delivery.ForeignImages {
-		if c != "kube-proxy" && c != "flannel" {
-			v.fail("delivery.foreignImages."+c, "is not a component that runs on every node", "kube-proxy, flannel")
+	for at, args := range map[string]map[string]string{"apiServer.extraArgs": n.APIServer.ExtraArgs, "etcd.extraArgs": n.Etcd.ExtraArgs} {
+		for flag := range args {
+			if !flagForm.MatchString(flag) {
+				v.fail(at+"."+flag, "is not the name of a flag", "letters, digits and dashes, without the dashes in front")
+			}
 		}
 	}
-	strict.OneOf(v.doc, "delivery.mode", n.Delivery.Mode, DeliveryVerity, DeliveryOCI)
-	for c, m := range n.Delivery.Components {
+	v.delivery(n.Delivery)
+}
+
+// Forms of flags, and of images as the OCI distribution specification names them.
+var (
+	flagForm       = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+	repositoryForm = regexp.MustCompile(`^[a-z0-9]+([-.][a-z0-9]+)*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
+	referenceForm  = regexp.MustCompile(`^[a-z0-9]+([-.][a-z0-9]+)*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64})?$`)
+)
+
+func (v *validator) delivery(d Delivery) {
+	strict.OneOf(v.doc, "delivery.mode", d.Mode, DeliveryVerity, DeliveryOCI)
+	for c, m := range d.Components {
 		v.component("delivery.components."+c, c)
 		strict.OneOf(v.doc, "delivery.components."+c, m, DeliveryVerity, DeliveryOCI)
 	}
-	for c := range n.Delivery.Images {
+	v.match("delivery.imageRepository", d.ImageRepository, repositoryForm, "is not a repository", "host[:port][/path], without scheme, tag and digest")
+	image := func(at, reference string) {
+		if !referenceForm.MatchString(reference) {
+			v.fail(at, "is not an image", "host[:port]/name[:tag][@sha256:DIGEST]")
+		}
+	}
+	for c, reference := range d.Images {
 		v.component("delivery.images."+c, c)
+		image("delivery.images."+c, reference)
+	}
+	for c, reference := range d.ForeignImages {
+		at := "delivery.foreignImages." + c
+		if c != "kube-proxy" && c != "flannel" {
+			v.fail(at, "is not a component that runs on every node", "kube-proxy, flannel")
+		}
+		image(at, reference)
 	}
 }
 
