@@ -182,7 +182,7 @@ var origins = []struct{ from, to string }{
 	{"cluster.networking.", "networking."}, {"cluster.proxyMode", "networking.proxyMode"},
 	{"pki.", "pki."}, {"bootstrapTokens[0].ttl", "join.tokenTTL"}, {"apiServer.", "apiServer."}, {"etcd.", "etcd."},
 	{"network.manifests", "podNetwork.manifests"}, {"network.", "podNetwork."}, {"delivery.", "delivery."},
-	{"vip.", "vip."}, {"timeouts.", "timeouts."}, {"callback.ca", "callback.caFile"}, {"callback.url", "callback.url"},
+	{"vip.", "vip."}, {"timeouts.", "timeouts."}, {"callback.ca", "callback.caFile"}, {"callback.token", "callback.tokenFile"}, {"callback.url", "callback.url"},
 }
 
 // origin returns the key of cluster.yaml that a key of the i-th host's document comes from.

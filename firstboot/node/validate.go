@@ -47,6 +47,7 @@ var (
 	versionForm   = regexp.MustCompile(`^v1\.[0-9]+\.[0-9]+([-+].*)?$`)
 	interfaceForm = regexp.MustCompile(`^[^/\s]{1,15}$`)
 	labelForm     = regexp.MustCompile(`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+	bearerForm    = regexp.MustCompile(`^[!-~]+$`) // RFC 9110, section 5.5, without spaces
 	valueForm     = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
 )
 
@@ -177,6 +178,7 @@ func (v *validator) callback(n *Node) {
 	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
 		v.fail("callback.url", "is not a usable URL", "http://host/path or https://host/path, without user and password")
 	}
+	v.match("callback.token", c.Token.Reveal(), bearerForm, "cannot be sent as a bearer token", "one word of printable ASCII characters")
 	if c.CA == "" {
 		return
 	}
