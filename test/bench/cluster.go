@@ -78,6 +78,12 @@ func (b *bench) cluster() error {
 	all := make([]bootsOfShape, len(b.shapes))
 	for i, s := range b.shapes {
 		all[i].shape = s
+		if !s.comparable() {
+			continue
+		}
+		if _, err := b.stockMedia(); err != nil {
+			return err
+		}
 	}
 	err = b.clusters(qemu, all)
 	for i := range all {
@@ -89,29 +95,33 @@ func (b *bench) cluster() error {
 	return err
 }
 
-// clusters boots every shape as often as asked for, ours and stock by turns.
-func (b *bench) clusters(qemu *tool.Set, all []bootsOfShape) error {
+// clusters boots every shape as often as asked for, ours and stock by turns. What goes wrong
+// with the virtual address does not keep the rest from being measured.
+func (b *bench) clusters(qemu *tool.Set, all []bootsOfShape) (err error) {
 	for run := range b.runs {
 		failover := run == b.runs-1
 		for i := range all {
 			s := &all[i]
-			o, err := b.ourCluster(qemu, s.shape, failover && s.controlPlanes >= 3)
-			if err != nil {
-				return fmt.Errorf("imgbuild, %s: %w", s.words(), err)
+			then := func(*vm.Fleet, *cluster.Index) {}
+			if failover && s.controlPlanes >= 3 {
+				failover = false
+				then = func(f *vm.Fleet, ix *cluster.Index) { err = errors.Join(err, b.incidents(f, ix)) }
 			}
-			s.ours = append(s.ours, o)
-			failover = failover && s.controlPlanes < 3
+			r, e := b.ourCluster(qemu, s.shape, then)
+			if e != nil {
+				return errors.Join(err, fmt.Errorf("imgbuild, %s: %w", s.words(), e))
+			}
+			s.ours = append(s.ours, r)
 			if !s.comparable() {
 				continue
 			}
-			o, err = b.stockCluster(qemu, s.controlPlanes)
-			if err != nil {
-				return fmt.Errorf("stock kubeadm, %s: %w", s.words(), err)
+			if r, e = b.stockCluster(qemu, s.controlPlanes); e != nil {
+				return errors.Join(err, fmt.Errorf("stock kubeadm, %s: %w", s.words(), e))
 			}
-			s.stock = append(s.stock, o)
+			s.stock = append(s.stock, r)
 		}
 	}
-	return nil
+	return err
 }
 
 // reportCluster reports one shape, as far as it was measured.
@@ -154,22 +164,22 @@ func (b *bench) reportParallel(all []bootsOfShape) {
 	}
 }
 
-// ourCluster boots a rendered cluster once.
-func (b *bench) ourCluster(qemu *tool.Set, s shape, failover bool) (booted, error) {
+// ourCluster boots a rendered cluster once, and calls then while it runs.
+func (b *bench) ourCluster(qemu *tool.Set, s shape, then func(*vm.Fleet, *cluster.Index)) (r booted, err error) {
 	dir := filepath.Join(b.dir, "cluster")
-	defer os.RemoveAll(dir) // the whole scratch directory goes at the end
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	ix, err := b.render(dir, s)
 	if err != nil {
-		return booted{}, err
+		return r, err
 	}
 	o, err := vm.ClusterFleet(dir, ix, nil)
 	if err != nil {
-		return booted{}, err
+		return r, err
 	}
 	if s.workers > 0 {
 		worker, err := b.workerImage()
 		if err != nil {
-			return booted{}, err
+			return r, err
 		}
 		for i := range o.Hosts[s.controlPlanes:] {
 			o.Hosts[s.controlPlanes+i].Image = worker
@@ -181,10 +191,8 @@ func (b *bench) ourCluster(qemu *tool.Set, s shape, failover bool) (booted, erro
 		return r, err
 	}
 	defer f.Close()
-	if failover {
-		err = b.incidents(f, ix)
-	}
-	return r, err
+	then(f, ix)
+	return r, nil
 }
 
 // render makes a cluster with the tool's own starter.

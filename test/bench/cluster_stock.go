@@ -5,6 +5,7 @@ package main
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -38,19 +39,19 @@ func (b *bench) stockMedia() (*stock.Media, error) {
 // join as control planes. All are switched on at the same moment and import their images;
 // kubeadm join then asks until the cluster that it is to join answers, so no time passes
 // between that and the join. The first machine's address is the endpoint.
-func (b *bench) stockCluster(qemu *tool.Set, count int) (booted, error) {
+func (b *bench) stockCluster(qemu *tool.Set, count int) (r booted, err error) {
 	media, err := b.stockMedia()
 	if err != nil {
-		return booted{}, err
+		return r, err
 	}
 	dir := filepath.Join(b.dir, "stock")
-	defer os.RemoveAll(dir) // the whole scratch directory goes at the end
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return booted{}, err
+		return r, err
 	}
 	o, err := stockFleet(dir, count)
 	if err != nil {
-		return booted{}, err
+		return r, err
 	}
 	o.Machine.Disks = []string{media.Disk}
 	o.Timeout = 2 * bootLimit

@@ -62,7 +62,8 @@ func (b *bench) ours(cpus int) (c candidate, err error) {
 	c.finished = func(e vm.Event) bool {
 		return e.Kind == vm.PhaseEnded && e.Name == phases.HandOver && e.State == "ok"
 	}
-	return c, b.complete(&c, "imgbuild", cpus, guest)
+	err = b.complete(&c, "imgbuild", cpus, guest)
+	return c, err
 }
 
 // stock is a machine whose authority is made in advance, so that the host can ask the API;
@@ -79,7 +80,8 @@ func (b *bench) stock(media *stock.Media, cpus int) (c candidate, err error) {
 	c.finished = func(e vm.Event) bool { return e.Kind == vm.Mark && e.Name == stock.InitMark }
 	c.whole = true
 	c.Spec.Disks = []string{media.Disk}
-	return c, b.complete(&c, "stock kubeadm init", cpus, *guest)
+	err = b.complete(&c, "stock kubeadm init", cpus, *guest)
+	return c, err
 }
 
 // userAddress is what QEMU's user-mode network gives a machine.
@@ -121,25 +123,12 @@ func (b *bench) bootOne(qemu *tool.Set, c candidate, idle bool) (r booted, err e
 		return r, err
 	}
 	r.ready = result.Ready.D().Seconds()
-	await := func() error {
-		select {
-		case at := <-finished:
-			if c.whole {
-				r.ready = max(r.ready, at.Seconds())
-			}
-			return nil
-		case <-time.After(bootLimit):
-			return node.Machine.Failure(fmt.Errorf("what it starts was not done after %s", bootLimit))
-		case <-node.Machine.Exited():
-			return node.Machine.Failure(errors.New("the machine ended"))
-		case <-b.ctx.Done():
-			return b.ctx.Err()
-		}
-	}
 	if c.whole {
-		if err := await(); err != nil {
+		at, err := b.await(node, finished)
+		if err != nil {
 			return r, err
 		}
+		r.ready = max(r.ready, at.Seconds())
 	}
 	if r.processor, err = processorTime(node.Machine.PID()); err != nil {
 		return r, err
@@ -149,11 +138,25 @@ func (b *bench) bootOne(qemu *tool.Set, c candidate, idle bool) (r booted, err e
 		return r, nil
 	}
 	if !c.whole {
-		if err := await(); err != nil {
+		if _, err := b.await(node, finished); err != nil {
 			return r, err
 		}
 	}
 	return r, b.idle(node, c.Title)
+}
+
+// await waits until a machine that is Ready has done the rest.
+func (b *bench) await(node *vm.Node, finished <-chan time.Duration) (at time.Duration, err error) {
+	select {
+	case at = <-finished:
+		return at, nil
+	case <-time.After(bootLimit):
+		return at, node.Machine.Failure(fmt.Errorf("it is Ready, but not done after %s", bootLimit))
+	case <-node.Machine.Exited():
+		return at, node.Machine.Failure(errors.New("the machine ended"))
+	case <-b.ctx.Done():
+		return at, b.ctx.Err()
+	}
 }
 
 // idle leaves a machine alone for a while and then asks it for its memory.
