@@ -37,7 +37,7 @@ var layers = [][]string{
 	{"firstboot/host"},
 	{"firstboot/cluster", "firstboot/containerd", "firstboot/discovery", "firstboot/etcd", "firstboot/phase"},
 	{"firstboot/addons"},
-	{"firstboot/vip", "firstboot/balancer"},
+	{"firstboot/vip", "firstboot/balancer", "firstboot/endpoint"},
 	{"firstboot/manifests"},
 	{"firstboot/kubeconfig"},
 	{"firstboot/pki"},
