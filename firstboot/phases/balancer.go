@@ -40,14 +40,11 @@ func startBalancer(ctx context.Context, s *State) error {
 	if !balancer.Wanted(s.Node) {
 		return nil
 	}
-	ca := balancer.CAFile
-	if _, err := os.Stat(s.path(ca)); errors.Is(err, fs.ErrNotExist) {
-		ca = ""
-	} else if err != nil {
+	file, err := s.balancerFile()
+	if err != nil {
 		return err
 	}
-	b := balancer.New(s.Node, s.Config, ca)
-	if err := s.startWith(ctx, balancer.Unit, b.Config()); err != nil {
+	if err := s.startWith(ctx, balancer.Unit, file); err != nil {
 		return err
 	}
 	if s.Node.Cluster.EndpointMode != node.EndpointLocal {
@@ -60,4 +57,19 @@ func startBalancer(ctx context.Context, s *State) error {
 	}
 	_, err = kubeadm.WriteFiles(s.Root, balancer.Hosts(hosts, s.Config.EndpointHost, s.Config.Loopback()))
 	return err
+}
+
+// balancerFile is haproxy's configuration with the control planes that are known now.
+func (s *State) balancerFile() (kubeadm.File, error) {
+	ca := balancer.CAFile
+	if _, err := os.Stat(s.path(ca)); errors.Is(err, fs.ErrNotExist) {
+		ca = ""
+	} else if err != nil {
+		return kubeadm.File{}, err
+	}
+	n, err := s.current()
+	if err != nil {
+		return kubeadm.File{}, err
+	}
+	return balancer.New(n, s.Config, ca).Config(), nil
 }

@@ -88,6 +88,7 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 		phase.Phase[*State]{Name: API, Purpose: "the API answers and knows its administrators", Needs: []string{EtcdQuorum, ControlPlane}, Roles: cp,
 			Run: awaitAPI, Timeout: api, OnChange: phase.Redo},
 		balancerPhase(), balancerCAPhase(Certs, KubeletStart), vipPhase(), vipPodPhase(),
+		followPhase(Addons, MarkControlPlane, WaitControlPlane, KubeletBootstrap, BalancerCA, VIP),
 		phase.Phase[*State]{Name: Scheduler, Purpose: "the scheduler's static pod is in place", Needs: []string{API}, Roles: cp,
 			Check: schedulerPlaced, Run: placeScheduler, Timeout: time.Minute, OnChange: phase.Refuse},
 		phase.Phase[*State]{Name: WaitControlPlane, Purpose: "every control-plane component is healthy", Needs: []string{Scheduler, VIP}, Roles: cp,
@@ -115,7 +116,7 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 		phase.Phase[*State]{Name: NodeReady, Purpose: "the node is Ready", Needs: []string{MarkControlPlane, Addons, CNI, KubeletBootstrap},
 			Run: awaitReady, Timeout: t.NodeReady.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: HandOver, Purpose: "the kubelet owns the node from now on",
-			Needs: []string{NodeReady, PodNetwork, WaitControlPlane, BootstrapToken, KubeletConnect, BalancerCA, VIPPod},
+			Needs: []string{NodeReady, PodNetwork, WaitControlPlane, BootstrapToken, KubeletConnect, BalancerCA, VIPPod, Follow},
 			Run:   handOver, Timeout: time.Minute, OnChange: phase.Redo},
 	)
 }

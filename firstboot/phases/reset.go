@@ -52,7 +52,7 @@ func Leave(ctx context.Context, s *State) (string, error) {
 // endpointUnits are the units that carry the endpoint, by the file that lets each start. Who
 // carries the address gives it up first, while another can still take it.
 var endpointUnits = []struct{ unit, file string }{
-	{vip.Unit, vip.ConfigFile}, {vip.WatchUnit, vip.WatchFile}, {balancer.Unit, balancer.ConfigFile},
+	{FollowUnit, FollowFile}, {vip.Unit, vip.ConfigFile}, {vip.WatchUnit, vip.WatchFile}, {balancer.Unit, balancer.ConfigFile},
 }
 
 // stopEndpoint stops what carries the endpoint on this machine.
@@ -177,7 +177,7 @@ func Forget(s *State) error {
 	for _, u := range endpointUnits {
 		errs = append(errs, s.clear(u.file))
 	}
-	for _, path := range []string{kubeadm.ManifestsDir, kubeadm.BootstrapConf, kubeadm.EtcdDataDir, manifests.KubeletExtraArgsFile, cni.ConfigFile, cni.NetworkFile, filepath.Dir(cni.SubnetFile), "/var/lib/cni", MembershipFile} {
+	for _, path := range []string{kubeadm.ManifestsDir, kubeadm.BootstrapConf, kubeadm.EtcdDataDir, manifests.KubeletExtraArgsFile, cni.ConfigFile, cni.NetworkFile, filepath.Dir(cni.SubnetFile), "/var/lib/cni", MembershipFile, vip.AdmittedFile} {
 		errs = append(errs, s.clear(path))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -24,11 +24,13 @@ const (
 	VIPPod = "vip-pod"
 )
 
-// vipPhase starts keepalived. It needs nothing of the cluster, so the address has an owner
-// before any API server answers, and machines that join wait for a port to open.
+// vipPhase starts keepalived on a machine that starts the cluster with others: all of them have
+// the same list, so the address has an owner before any API server answers, and machines that
+// join wait for a port to open. A machine that joins is unknown to those that are there; its
+// keepalived is configured here and started by phase Follow when they know it.
 func vipPhase() phase.Phase[*State] {
 	return phase.Phase[*State]{Name: VIP, Purpose: "the control planes elect an owner of the virtual address",
-		Needs: []string{Identity}, Roles: []string{string(node.ControlPlane)},
+		Needs: []string{Discovery}, Roles: []string{string(node.ControlPlane)},
 		Run: startKeepalived, Timeout: time.Minute, Attempts: 3, Pause: time.Second, OnChange: phase.Redo}
 }
 
@@ -45,13 +47,9 @@ func startKeepalived(ctx context.Context, s *State) error {
 	if s.Node.VIP.Provider != node.VIPKeepalived {
 		return nil
 	}
-	iface, err := s.vipInterface()
+	k, err := s.keepalived()
 	if err != nil {
 		return err
-	}
-	k, err := vip.New(s.Node, s.Config, iface)
-	if err != nil {
-		return phase.Permanent(err)
 	}
 	// With a load balancer the owner serves through any healthy API server.
 	endpoint := s.Config.LocalEndpoint()
@@ -62,7 +60,31 @@ func startKeepalived(ctx context.Context, s *State) error {
 	if err := s.startWith(ctx, vip.WatchUnit, vip.Watch(endpoint)); err != nil {
 		return err
 	}
+	if s.joined() && s.absent(vip.AdmittedFile) {
+		_, err := kubeadm.WriteFiles(s.Root, k.Config())
+		return err
+	}
+	if _, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: vip.AdmittedFile, Mode: 0o644}); err != nil {
+		return err
+	}
 	return s.startWith(ctx, vip.Unit, k.Config())
+}
+
+// keepalived is this machine's configuration with the control planes that are known now.
+func (s *State) keepalived() (vip.Keepalived, error) {
+	iface, err := s.vipInterface()
+	if err != nil {
+		return vip.Keepalived{}, err
+	}
+	n, err := s.current()
+	if err != nil {
+		return vip.Keepalived{}, err
+	}
+	k, err := vip.New(n, s.Config, iface)
+	if err != nil {
+		err = phase.Permanent(err)
+	}
+	return k, err
 }
 
 func placeKubeVIP(_ context.Context, s *State) error {

@@ -65,6 +65,27 @@ func TestKeepalivedIsStarted(t *testing.T) {
 	}
 }
 
+// A machine that joins is configured, and started by firstboot-follow.service.
+func TestKeepalivedOfAMachineThatJoins(t *testing.T) {
+	s, units := endpointState(t, func(*node.Node) {})
+	s.Membership = &Membership{Joined: true}
+	if err := startKeepalived(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"restart " + vip.WatchUnit}; !slices.Equal(*units, want) || !s.absent(vip.AdmittedFile) || s.absent(vip.ConfigFile) {
+		t.Errorf("%q", *units)
+	}
+	if err := s.admit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := startKeepalived(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if got := (*units)[len(*units)-1]; got != "start "+vip.Unit {
+		t.Errorf("%q", *units)
+	}
+}
+
 func TestOwnerWithBalancerFollowsTheBalancer(t *testing.T) {
 	s, _ := endpointState(t, func(n *node.Node) { n.Cluster.Endpoint, n.VIP.LoadBalancer = "192.0.2.10:8443", "haproxy" })
 	if err := errors.Join(startBalancer(t.Context(), s), startKeepalived(t.Context(), s)); err != nil {

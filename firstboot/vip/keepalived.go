@@ -25,6 +25,9 @@ const (
 	// StateFile says how the API server is: "1" is healthy; "0", absence and anything else is
 	// not. The watch writes it, keepalived follows it.
 	StateFile = "/run/imgbuild-vip/apiserver"
+	// AdmittedFile lets keepalived start. It is gone after every boot: what the machine knew of
+	// the other control planes may be out of date by then.
+	AdmittedFile = "/run/imgbuild-vip/admitted"
 	// Unit runs keepalived, WatchUnit the watch.
 	Unit      = "keepalived.service"
 	WatchUnit = "vip-health.service"

@@ -72,7 +72,7 @@ type verb struct {
 }
 
 func verbs() []verb {
-	return []verb{runVerb, reportVerb, planVerb, statusVerb, checkVerb, renewVerb, resetVerb, cniVerb, nodeVerb, versionVerb}
+	return []verb{runVerb, reportVerb, planVerb, statusVerb, checkVerb, renewVerb, followVerb, resetVerb, cniVerb, nodeVerb, versionVerb}
 }
 
 // errUsage marks errors of usage, errNotReady a node or check that is not as it should be.
