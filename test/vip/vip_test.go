@@ -31,13 +31,19 @@ func tools(t *testing.T) *tool.Set {
 	return tool.New(dir)
 }
 
-// segment is three machines with nothing on them. The test is skipped where network
-// namespaces cannot be made.
+// segment is three machines with nothing on them.
 func segment(t *testing.T) *lab.Lab {
+	t.Helper()
+	return segmentOf(t, 3)
+}
+
+// segmentOf is a segment of so many machines. The test is skipped where network namespaces
+// cannot be made.
+func segmentOf(t *testing.T, count int) *lab.Lab {
 	t.Helper()
 	set := tools(t)
 	dir := t.TempDir()
-	l, err := lab.New(3, set, watch(t, dir), dir)
+	l, err := lab.New(count, set, watch(t, dir), dir)
 	if errors.Is(err, lab.ErrPrivilege) {
 		t.Skip(err)
 	}

@@ -86,6 +86,9 @@ func New(count int, tools *tool.Set, watch, dir string) (*Lab, error) {
 		}
 		l.Machines = append(l.Machines, m)
 	}
+	for _, m := range l.Machines {
+		m.listed = l.Machines[:count:count]
+	}
 	return l, nil
 }
 
@@ -144,7 +147,7 @@ func (l *Lab) document(m *Machine) (*node.Node, *kubeadm.Config, error) {
 	n := &node.Node{Role: node.ControlPlane, Node: node.Machine{Name: m.Name, Address: m.Address.String()},
 		Cluster: node.Cluster{Endpoint: netip.AddrPortFrom(VIP, Port).String()},
 		VIP:     node.VIP{Provider: node.VIPKeepalived, Address: VIP.String()}}
-	for _, p := range l.Machines {
+	for _, p := range m.listed {
 		n.Cluster.ControlPlanes = append(n.Cluster.ControlPlanes, node.Peer{Name: p.Name, Address: p.Address.String()})
 	}
 	node.SetDefaults(n)

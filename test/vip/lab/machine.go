@@ -3,7 +3,6 @@
 package lab
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -25,6 +24,8 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/imgbuild/imgbuild/builder/tool"
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/phases"
 	"github.com/imgbuild/imgbuild/firstboot/pki"
 	"github.com/imgbuild/imgbuild/firstboot/vip"
 )
@@ -40,6 +41,9 @@ type Machine struct {
 	keepalived *exec.Cmd
 	watch      *exec.Cmd
 	api        *http.Server
+	// listed are the control planes of the machine's document.
+	listed   []*Machine
+	follower *phases.Follower
 }
 
 // Plug connects the machine to the segment, or cuts it off in a way it does not notice: its
@@ -81,8 +85,8 @@ func Keepalived(ctx context.Context, tools *tool.Set, dir string, args ...string
 	return cmd, nil
 }
 
-// Start runs the watch and keepalived, with the configuration that first boot renders. Only
-// the paths of this machine's files are its own.
+// Start runs the watch and keepalived, with the configuration that first boot renders, as on a
+// machine that starts the cluster.
 func (m *Machine) Start() error {
 	n, c, err := m.lab.document(m)
 	if err != nil {
@@ -92,15 +96,23 @@ func (m *Machine) Start() error {
 	if err != nil {
 		return err
 	}
-	state := filepath.Join(m.dir, "apiserver")
-	text := bytes.ReplaceAll(k.Config().Data, []byte(vip.StateFile), []byte(state))
-	config := filepath.Join(m.dir, "keepalived.conf")
-	if err := os.WriteFile(config, text, 0o644); err != nil {
+	if _, err := kubeadm.WriteFiles(m.root(), k.Config(), kubeadm.File{Path: vip.AdmittedFile, Mode: 0o644}); err != nil {
 		return err
 	}
-	m.watch = exec.Command(m.lab.watch, "--endpoint", netip.AddrPortFrom(m.Address, Port).String(), "--state", state, "--ca", filepath.Join(m.dir, "ca.crt"))
-	if err := m.run(m.watch, "watch.log"); err != nil {
+	return m.startKeepalived()
+}
+
+// startKeepalived runs the watch and keepalived with the configuration that is there.
+func (m *Machine) startKeepalived() error {
+	config, err := m.configure()
+	if err != nil {
 		return err
+	}
+	if m.watch == nil {
+		m.watch = exec.Command(m.lab.watch, "--endpoint", netip.AddrPortFrom(m.Address, Port).String(), "--state", m.state(), "--ca", filepath.Join(m.dir, "ca.crt"))
+		if err := m.run(m.watch, "watch.log"); err != nil {
+			return err
+		}
 	}
 	args := []string{"--dont-fork", "--log-console", "--no-syslog", "--vrrp", "--use-file", config}
 	for _, kind := range []string{"pid", "vrrp_pid", "checkers_pid", "bfd_pid"} {

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/imgbuild/imgbuild/firstboot/endpoint"
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+)
+
+// Cluster is what an API server would say about the nodes.
+type Cluster struct {
+	mu    sync.Mutex
+	nodes []corev1.Node
+}
+
+// Register adds a machine's node, or replaces it. Ready nodes became so long ago.
+func (c *Cluster) Register(m *Machine, ready bool) {
+	n := corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: m.Name, Labels: map[string]string{kubeadm.ControlPlaneLabel: "", kubeadm.DeliveryLabel: "verity"}}}
+	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: m.Address.String()}}
+	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(time.Now().Add(-endpoint.Away))}}
+	if ready {
+		n.Status.Conditions[0].Status = corev1.ConditionTrue
+	}
+	c.Delete(m)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes = append(c.nodes, n)
+}
+
+// Delete removes a machine's node.
+func (c *Cluster) Delete(m *Machine) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes = slices.DeleteFunc(c.nodes, func(n corev1.Node) bool { return n.Name == m.Name })
+}
+
+// Nodes lists them.
+func (c *Cluster) Nodes(context.Context) ([]corev1.Node, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []corev1.Node
+	for _, n := range c.nodes {
+		out = append(out, *n.DeepCopy())
+	}
+	return out, nil
+}
+
+// announce is what a machine says about its peers.
+func (c *Cluster) announce(name, value string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.nodes {
+		if c.nodes[i].Name == name {
+			c.nodes[i].Annotations = map[string]string{endpoint.Annotation: value}
+			return nil
+		}
+	}
+	return fmt.Errorf("node %s does not exist", name)
+}
