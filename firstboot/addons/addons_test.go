@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -163,5 +164,18 @@ func TestNoSecretInText(t *testing.T) {
 	c := kubeadmtest.Config(t)
 	if s := fmt.Sprintf("%v %+v %#v", c.Tokens, c, c.Tokens); strings.Contains(s, "0123456789abcdef") {
 		t.Error("formatting the configuration shows a token")
+	}
+}
+
+// TestEtcdIntervals reads the cluster's configuration as a member does that kubeadm makes: it
+// has to run with the intervals of the others.
+func TestEtcdIntervals(t *testing.T) {
+	c := kubeadmtest.Config(t, func(n *node.Node) {
+		n.Etcd.HeartbeatInterval, n.Etcd.ElectionTimeout = node.Duration(500*time.Millisecond), node.Duration(5*time.Second)
+		n.Etcd.ExtraArgs = map[string]string{"snapshot-count": "5000"}
+	})
+	want := []Arg{{"election-timeout", "5000"}, {"heartbeat-interval", "500"}, {"snapshot-count", "5000"}}
+	if got := NewClusterConfiguration(c).Etcd.Local.ExtraArgs; !slices.Equal(got, want) {
+		t.Errorf("extraArgs %v, want %v", got, want)
 	}
 }

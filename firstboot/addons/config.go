@@ -85,7 +85,7 @@ func NewClusterConfiguration(c *kubeadm.Config) ClusterConfiguration {
 		Networking: Networking{DNSDomain: c.DNSDomain, PodSubnet: c.PodSubnet.String(), ServiceSubnet: c.ServiceSubnet.String()},
 	}
 	k.Etcd.Local.DataDir = kubeadm.EtcdDataDir
-	k.Etcd.Local.ExtraArgs = args(c.EtcdArgs)
+	k.Etcd.Local.ExtraArgs = args(manifests.EtcdArgs(c))
 	k.Etcd.Local.PeerCertSANs, k.Etcd.Local.ServerCertSANs = c.EtcdPeerSANs, c.EtcdServerSANs
 	return k
 }

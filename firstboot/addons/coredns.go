@@ -136,7 +136,7 @@ func dnsPod(c *kubeadm.Config) corev1.PodSpec {
 	if c.Verity(kubeadm.CoreDNS) {
 		// Upstream's image names its program as the entry point; the base image cannot.
 		spec.Containers[0].Command = []string{"/usr/bin/coredns"}
-		fromHost(&spec)
+		fromHost(c, kubeadm.CoreDNS, &spec)
 	}
 	return spec
 }

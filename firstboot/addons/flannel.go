@@ -118,7 +118,7 @@ func flannelDaemonSet(c *kubeadm.Config, fromUsr bool) *appsv1.DaemonSet {
 		},
 	}
 	if fromUsr {
-		fromHost(&spec)
+		fromHost(c, kubeadm.Flannel, &spec)
 	} else {
 		spec.Containers[0].Command[0] = "/opt/bin/flanneld" // where upstream's image has it
 	}

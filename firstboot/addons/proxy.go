@@ -115,7 +115,7 @@ func proxyDaemonSet(c *kubeadm.Config, fromUsr bool) *appsv1.DaemonSet {
 		},
 	}
 	if fromUsr {
-		fromHost(&spec) // with it comes /lib/modules, which is a part of /usr
+		fromHost(c, kubeadm.Proxy, &spec) // with it comes /lib/modules, which is a part of /usr
 	} else {
 		spec.Containers[0].VolumeMounts = append(spec.Containers[0].VolumeMounts,
 			corev1.VolumeMount{Name: "lib-modules", MountPath: "/lib/modules", ReadOnly: true})
@@ -125,9 +125,9 @@ func proxyDaemonSet(c *kubeadm.Config, fromUsr bool) *appsv1.DaemonSet {
 	return daemonSet(v1.NamespaceSystem, kubeadm.Proxy, labels, spec)
 }
 
-// fromHost runs a pod's programs from the host's /usr, on nodes that have them.
-func fromHost(spec *corev1.PodSpec) {
-	verity.Use(spec)
+// fromHost runs a component's programs from the host's /usr, on nodes that have them.
+func fromHost(c *kubeadm.Config, component string, spec *corev1.PodSpec) {
+	verity.Use(spec, verity.Ref(component, c.KubernetesVersion))
 	if spec.NodeSelector == nil {
 		spec.NodeSelector = map[string]string{}
 	}

@@ -23,8 +23,9 @@ import (
 
 const (
 	// Ref is the image's name in containerd. The number changes with the image's layout.
-	Ref = "imgbuild.io/base:1"
-	tag = "1"
+	Ref  = name + ":" + tag
+	name = "imgbuild.io/base"
+	tag  = "1"
 	// ArchivePath is where the node image carries the archive.
 	ArchivePath = "/usr/share/imgbuild/base-image.tar"
 	// Path is the search path of programs in the image.
@@ -33,6 +34,10 @@ const (
 	// nameAnnotation gives the image its full name when containerd imports the archive.
 	nameAnnotation = "io.containerd.image.name"
 )
+
+// At is another name of the same image, with the version of the program that a pod runs in it.
+// Whoever asks a pod's image for the version of a component, as kubeadm does, learns it.
+func At(version string) string { return name + ":" + strings.ReplaceAll(version, "+", "_") }
 
 // entry is one member of the image's only layer.
 type entry struct {

@@ -14,8 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/imgbuild/imgbuild/firstboot/baseimage"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/manifests/verity"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 )
 
@@ -168,7 +168,7 @@ func checkProbes(_ context.Context, e *Env) error {
 func (e *Env) image(check, component string) (ref, policy string) {
 	ref, policy = e.Config.Image(component), "IfNotPresent"
 	if e.exempt(check, component, "image") {
-		ref = baseimage.Ref
+		ref = verity.Ref(component, e.Config.KubernetesVersion)
 	}
 	if e.exempt(check, component, "imagePullPolicy") {
 		policy = "Never"

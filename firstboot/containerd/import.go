@@ -94,6 +94,27 @@ func (c *Client) Import(ctx context.Context, l *Layout) error {
 	return nil
 }
 
+// Name gives an image that is stored more names, pins it under them too, and waits until the CRI
+// plugin lists them.
+func (c *Client) Name(ctx context.Context, image string, names ...string) error {
+	apiCtx := metadata.AppendToOutgoingContext(ctx, "containerd-namespace", namespace)
+	have, err := images.NewImagesClient(c.conn).Get(apiCtx, &images.GetImageRequest{Name: image})
+	if err != nil {
+		return fmt.Errorf("image %s: %w", image, err)
+	}
+	for _, name := range names {
+		if err := c.record(apiCtx, name, have.Image.Target); err != nil {
+			return fmt.Errorf("naming image %s %s: %w", image, name, err)
+		}
+	}
+	for _, name := range names {
+		if err := c.wait(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // store writes what an image consists of, leaves first, then the image itself.
 func (c *Client) store(ctx context.Context, l *Layout, img Image) error {
 	labels := map[string]string{"containerd.io/gc.ref.content.config": img.Manifest.Config.Digest.String()}
@@ -109,11 +130,12 @@ func (c *Client) store(ctx context.Context, l *Layout, img Image) error {
 	if err := c.blob(ctx, l, img.Target, labels); err != nil {
 		return err
 	}
-	want := &images.Image{
-		Name:   img.Name,
-		Labels: map[string]string{pinnedLabel: "pinned"},
-		Target: &apitypes.Descriptor{MediaType: img.Target.MediaType, Digest: img.Target.Digest.String(), Size: img.Target.Size},
-	}
+	return c.record(ctx, img.Name, &apitypes.Descriptor{MediaType: img.Target.MediaType, Digest: img.Target.Digest.String(), Size: img.Target.Size})
+}
+
+// record makes a name stand for a manifest.
+func (c *Client) record(ctx context.Context, name string, target *apitypes.Descriptor) error {
+	want := &images.Image{Name: name, Labels: map[string]string{pinnedLabel: "pinned"}, Target: target}
 	api := images.NewImagesClient(c.conn)
 	_, err := api.Create(ctx, &images.CreateImageRequest{Image: want})
 	if status.Code(err) == codes.AlreadyExists {

@@ -53,6 +53,32 @@ func importOnce(t *testing.T, socket, file string) error {
 	return c.Import(ctx, l)
 }
 
+// TestName gives an image that is stored another name, and one that is not there none.
+func TestName(t *testing.T) {
+	socket, server := containerdtest.New(t)
+	if err := importOnce(t, socket, archive(t, 1<<10)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Dial(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	other := baseimage.At("v1.36.3+x")
+	for range 2 { // the second time it is there
+		if err := c.Name(t.Context(), baseimage.Ref, other); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, named := server.Images[baseimage.Ref], server.Images["imgbuild.io/base:v1.36.3_x"]
+	if named == nil || named.Target.Digest != have.Target.Digest || named.Labels[pinnedLabel] != "pinned" {
+		t.Errorf("%v, the image is %v", named, have)
+	}
+	if err := c.Name(t.Context(), "imgbuild.io/none:1", other); err == nil {
+		t.Error("an image that is not there has got a name")
+	}
+}
+
 func TestImport(t *testing.T) {
 	socket, server := containerdtest.New(t)
 	file := archive(t, 3<<20) // more than two messages

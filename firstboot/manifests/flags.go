@@ -132,12 +132,20 @@ func etcdFlags(c *kubeadm.Config) map[string]string {
 	if c.EtcdExisting {
 		f["initial-cluster-state"] = "existing"
 	}
+	return f
+}
+
+// EtcdArgs are the flags of etcd that the cluster's configuration asks for beyond those of
+// every member. The members of one cluster have to agree on its intervals.
+func EtcdArgs(c *kubeadm.Config) map[string]string {
+	f := map[string]string{}
 	if c.EtcdHeartbeat > 0 {
 		f["heartbeat-interval"] = milliseconds(c.EtcdHeartbeat)
 	}
 	if c.EtcdElection > 0 {
 		f["election-timeout"] = milliseconds(c.EtcdElection)
 	}
+	maps.Copy(f, c.EtcdArgs)
 	return f
 }
 

@@ -90,7 +90,7 @@ func etcd(c *kubeadm.Config) part {
 	requests := cpu("100m")
 	requests[corev1.ResourceMemory] = resource.MustParse("100Mi")
 	return part{
-		name: kubeadm.Etcd, command: command("etcd", etcdFlags(c), c.EtcdArgs), requests: requests,
+		name: kubeadm.Etcd, command: command("etcd", etcdFlags(c), EtcdArgs(c)), requests: requests,
 		annotations: map[string]string{kubeadm.EtcdURLAnnotation: kubeadm.URL("https", c.Address.String(), kubeadm.EtcdClientPort)},
 		host:        c.Loopback(), scheme: corev1.URISchemeHTTP, port: kubeadm.EtcdMetricsPort,
 		liveness: "/livez", readiness: "/readyz", startup: "/readyz",
@@ -187,7 +187,7 @@ func (p part) pod(c *kubeadm.Config) *corev1.Pod {
 	sortVolumes(container.VolumeMounts, spec.Volumes)
 	spec.Containers = []corev1.Container{container}
 	if c.Verity(p.name) {
-		verity.Use(&spec)
+		verity.Use(&spec, verity.Ref(p.name, c.KubernetesVersion))
 	}
 	return &corev1.Pod{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},

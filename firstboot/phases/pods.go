@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/imgbuild/imgbuild/firstboot/containerd"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/manifests"
+	"github.com/imgbuild/imgbuild/firstboot/manifests/verity"
 )
 
 // podFiles returns the manifests for which want holds.
@@ -62,5 +64,19 @@ func (s *State) asWanted(files []kubeadm.File) error {
 	return nil
 }
 
-func placeControlPlane(_ context.Context, s *State) error  { return place(s, beforeAPI) }
-func controlPlanePlaced(_ context.Context, s *State) error { return placed(s, beforeAPI) }
+// placeControlPlane places the pods after the name that they have their image by is there.
+func placeControlPlane(ctx context.Context, s *State) error {
+	if err := nameBaseImage(ctx, s); err != nil {
+		return err
+	}
+	return place(s, beforeAPI)
+}
+
+func controlPlanePlaced(ctx context.Context, s *State) error {
+	if err := placed(s, beforeAPI); err != nil {
+		return err
+	}
+	return withContainerd(s, func(c *containerd.Client) error {
+		return imagesThere(ctx, c, verity.Ref(kubeadm.APIServer, s.Config.KubernetesVersion))
+	})
+}

@@ -155,6 +155,18 @@ type imageServer struct {
 	s *Server
 }
 
+func (i imageServer) Get(ctx context.Context, r *images.GetImageRequest) (*images.GetImageResponse, error) {
+	if err := inNamespace(ctx); err != nil {
+		return nil, err
+	}
+	i.s.mu.Lock()
+	defer i.s.mu.Unlock()
+	if img, ok := i.s.Images[r.Name]; ok {
+		return &images.GetImageResponse{Image: img}, nil
+	}
+	return nil, status.Errorf(codes.NotFound, "image %s", r.Name)
+}
+
 func (i imageServer) Create(ctx context.Context, r *images.CreateImageRequest) (*images.CreateImageResponse, error) {
 	return &images.CreateImageResponse{Image: r.Image}, i.s.put(ctx, r.Image, false)
 }

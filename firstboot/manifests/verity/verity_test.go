@@ -21,7 +21,7 @@ func TestUseChangesEveryContainerAndNothingElse(t *testing.T) {
 		},
 		Volumes: []corev1.Volume{{Name: "v"}},
 	}
-	Use(&spec)
+	Use(&spec, baseimage.Ref)
 	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
 		if c.Image != baseimage.Ref || c.ImagePullPolicy != corev1.PullNever {
 			t.Errorf("%s: image %s, policy %s", c.Name, c.Image, c.ImagePullPolicy)
