@@ -5,6 +5,7 @@ package phases
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
 	"github.com/imgbuild/imgbuild/firstboot/manifests"
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/pki"
 )
 
 // KubeletUnit is the unit that runs the kubelet. It is skipped at boot until config.yaml
@@ -46,10 +48,35 @@ func startKubelet(ctx context.Context, s *State) error {
 	if err := os.Chmod(s.path(kubeadm.KubeletDir), 0o700); err != nil {
 		return err
 	}
-	if _, err := kubeadm.WriteFiles(s.Root, files...); err != nil {
+	serving, err := s.servingCertificate()
+	if err != nil {
+		return err
+	}
+	if _, err := kubeadm.WriteFiles(s.Root, append(serving, files...)...); err != nil {
 		return err
 	}
 	return s.StartUnit(ctx, KubeletUnit)
+}
+
+// servingCertificate makes the key and the self-signed certificate that the kubelet serves
+// with, where it looks for them. It would make both itself, with two RSA keys, while static
+// pods wait: seconds on a slow machine. Like those, nobody verifies it; a cluster that wants
+// that sets serverTLSBootstrap. A power cut that leaves one file leads to two new ones: the
+// kubelet refuses to start with half a pair.
+func (s *State) servingCertificate() ([]kubeadm.File, error) {
+	const name = kubeadm.KubeletDir + "/pki/kubelet"
+	if _, err := tls.LoadX509KeyPair(s.path(name+".crt"), s.path(name+".key")); err == nil {
+		return nil, nil
+	}
+	pair, err := s.maker().SelfSigned(pki.Spec{Name: "kubelet", CommonName: s.Config.NodeName, Server: true, DNS: []string{s.Config.NodeName}})
+	if err != nil {
+		return nil, err
+	}
+	key, err := pki.KeyPEM(pair.Key)
+	if err != nil {
+		return nil, err
+	}
+	return []kubeadm.File{{Path: name + ".key", Mode: 0o600, Data: key}, {Path: name + ".crt", Mode: 0o644, Data: pair.CertPEM()}}, nil
 }
 
 func (s *State) kubeletFiles(ctx context.Context) ([]kubeadm.File, error) {

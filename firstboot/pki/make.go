@@ -81,6 +81,20 @@ func (m *Maker) Authority(s Spec, key crypto.Signer) (*Pair, error) {
 	return m.sign(s, tmpl, tmpl, key, key)
 }
 
+// SelfSigned makes a key and a certificate for it that no authority stands behind. It is
+// valid for as long as an authority, because nothing renews it.
+func (m *Maker) SelfSigned(s Spec) (*Pair, error) {
+	key, err := m.Key()
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s: making its key: %w", s.Name, err)
+	}
+	tmpl, err := m.template(s, m.CAValidity)
+	if err != nil {
+		return nil, err
+	}
+	return m.sign(s, tmpl, tmpl, key, key)
+}
+
 // Leaf makes a key and a certificate for it, signed by ca.
 func (m *Maker) Leaf(s Spec, ca *Pair) (*Pair, error) {
 	if ca.Key == nil {
