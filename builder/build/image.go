@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/imgbuild/imgbuild/builder/disk"
 	"github.com/imgbuild/imgbuild/builder/fault"
@@ -41,13 +42,22 @@ func writeImage(ctx context.Context, w *work, s *plan.Step) error {
 	if err := os.MkdirAll(filepath.Dir(w.Output), 0o755); err != nil {
 		return err
 	}
+	// Beside the root, which keeps them waiting for its hash only.
+	boot := sync.OnceValues(w.bootFiles)
+	go boot()
 	w.result, err = disk.Write(ctx, w.Output, disk.Spec{
 		Architecture: w.Arch,
 		Layout:       layout,
 		Label:        w.profile.Image.ID + "_" + w.profile.Image.Version,
 		Tree:         w.root,
 		Timestamp:    w.manifest.Timestamp,
-		MakeESP:      w.esp,
+		MakeESP: func(ctx context.Context, root seal.Root) ([]disk.ESPFile, error) {
+			files, err := boot()
+			if err != nil {
+				return nil, blame(ctx, fault.Config, err, correctProfile)
+			}
+			return w.esp(ctx, root, files)
+		},
 	}, w.Sink)
 	return err
 }
@@ -62,19 +72,11 @@ func diskLayout(l profile.Layout) (disk.Layout, error) {
 }
 
 // esp returns the files of the EFI system partition for a root hash.
-func (w *work) esp(ctx context.Context, root seal.Root) ([]disk.ESPFile, error) {
+func (w *work) esp(ctx context.Context, root seal.Root, boot bootFiles) ([]disk.ESPFile, error) {
 	names := efiNames[w.Arch]
-	boot, err := w.bootFiles(names.stub, names.loader)
-	if err != nil {
-		return nil, blame(ctx, fault.Config, err, correctProfile)
-	}
-	initrd, err := w.initrd.ReadAll()
-	if err != nil {
-		return nil, err
-	}
 	arguments := append([]string{"roothash=" + root.Hash.String()}, w.profile.Kernel.Arguments...)
 	image, err := uki.Assemble(uki.Spec{
-		Stub: boot.stub, Linux: boot.kernel, Initrd: initrd, Uname: boot.release,
+		Stub: boot.stub, Linux: boot.kernel, Initrd: boot.initrd, Uname: boot.release,
 		OSRelease:   []byte(rootfs.OSRelease(w.profile, w.Arch)),
 		CommandLine: strings.Join(arguments, " "),
 	})
@@ -83,20 +85,24 @@ func (w *work) esp(ctx context.Context, root seal.Root) ([]disk.ESPFile, error) 
 	}
 	name := w.profile.Image.ID + "_" + w.profile.Image.Version
 	return []disk.ESPFile{
-		{Path: names.fallback, Data: boot.loader},
-		{Path: "EFI/systemd/" + names.loader, Data: boot.loader},
+		{Path: names.fallback, Data: [][]byte{boot.loader}},
+		{Path: "EFI/systemd/" + names.loader, Data: [][]byte{boot.loader}},
 		{Path: "EFI/Linux/" + name + ".efi", Data: image},
-		{Path: "loader/loader.conf", Data: []byte(loaderConf)},
+		{Path: "loader/loader.conf", Data: [][]byte{[]byte(loaderConf)}},
 	}, nil
 }
 
-// bootFiles are what comes out of packages into the EFI system partition.
+// bootFiles are what the EFI system partition holds whatever the root hash is.
 type bootFiles struct {
-	stub, loader, kernel []byte
-	release              string
+	stub, loader, kernel, initrd []byte
+	release                      string
 }
 
-func (w *work) bootFiles(stub, loader string) (b bootFiles, err error) {
+func (w *work) bootFiles() (b bootFiles, err error) {
+	names := efiNames[w.Arch]
+	if b.initrd, err = w.initrd.ReadAll(); err != nil {
+		return b, err
+	}
 	root, err := w.lock.Set(lock.RootSet(w.profile.Name))
 	if err != nil {
 		return b, err
@@ -120,8 +126,8 @@ func (w *work) bootFiles(stub, loader string) (b bootFiles, err error) {
 		to   *[]byte
 		path string
 	}{
-		{&b.stub, "/usr/lib/systemd/boot/efi/" + stub},
-		{&b.loader, "/usr/lib/systemd/boot/efi/" + loader},
+		{&b.stub, "/usr/lib/systemd/boot/efi/" + names.stub},
+		{&b.loader, "/usr/lib/systemd/boot/efi/" + names.loader},
 		{&b.kernel, "/boot/vmlinuz-" + b.release},
 	} {
 		n := t.Lookup(f.path)

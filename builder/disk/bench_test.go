@@ -28,7 +28,7 @@ func nodeImage(b *testing.B) disk.Spec {
 	random := rand.NewChaCha8([32]byte{1})
 	_, _ = random.Read(kernel)
 	s.MakeESP = func(context.Context, seal.Root) ([]disk.ESPFile, error) {
-		return []disk.ESPFile{{Path: "EFI/Linux/node.efi", Data: kernel}}, nil
+		return []disk.ESPFile{{Path: "EFI/Linux/node.efi", Data: [][]byte{kernel}}}, nil
 	}
 	sizes := []int{139 * mib, 60 * mib, 55 * mib, 45 * mib, 30 * mib, 25 * mib}
 	for k := range 7060 {

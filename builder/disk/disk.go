@@ -162,7 +162,11 @@ func fits(need seal.Sizes, l Layout) error {
 func sum(files []ESPFile) []FileSum {
 	out := make([]FileSum, len(files))
 	for k, f := range files {
-		out[k] = FileSum{Path: f.Path, Size: int64(len(f.Data)), SHA256: sha256.Sum256(f.Data)}
+		h := sha256.New()
+		for _, piece := range f.Data {
+			h.Write(piece)
+		}
+		out[k] = FileSum{Path: f.Path, Size: f.Size(), SHA256: seal.Digest(h.Sum(nil))}
 	}
 	return out
 }

@@ -46,8 +46,8 @@ func spec(t testing.TB, sectorSize int) disk.Spec {
 		Timestamp:    1700000000,
 		MakeESP: func(_ context.Context, root seal.Root) ([]disk.ESPFile, error) {
 			return []disk.ESPFile{
-				{Path: "EFI/BOOT/BOOTX64.EFI", Data: []byte("loader")},
-				{Path: "EFI/Linux/controlplane_0.1.0.efi", Data: []byte("roothash=" + root.Hash.String())},
+				{Path: "EFI/BOOT/BOOTX64.EFI", Data: [][]byte{[]byte("loader")}},
+				{Path: "EFI/Linux/controlplane_0.1.0.efi", Data: [][]byte{[]byte("roothash=" + root.Hash.String())}},
 			}, nil
 		},
 	}
@@ -200,7 +200,7 @@ func TestTooSmallSaysByHowMuch(t *testing.T) {
 	}
 	s = spec(t, 512)
 	s.MakeESP = func(context.Context, seal.Root) ([]disk.ESPFile, error) {
-		return []disk.ESPFile{{Path: "EFI/Linux/big.efi", Data: make([]byte, 50*mib)}}, nil
+		return []disk.ESPFile{{Path: "EFI/Linux/big.efi", Data: [][]byte{make([]byte, 50*mib)}}}, nil
 	}
 	_, err = disk.Write(t.Context(), filepath.Join(dir, "image.raw"), s, progress.Discard)
 	if fault.ClassOf(err) != fault.TooSmall || !strings.Contains(err.Error(), "too few") {

@@ -59,7 +59,7 @@ func spec(t testing.TB, sectorSize int, change func(*disk.Spec, *uki.Spec)) disk
 		}
 		image, err := uki.Assemble(k)
 		return []disk.ESPFile{
-			{Path: "EFI/BOOT/BOOTX64.EFI", Data: []byte("loader")},
+			{Path: "EFI/BOOT/BOOTX64.EFI", Data: [][]byte{[]byte("loader")}},
 			{Path: "EFI/Linux/controlplane_0.1.0.efi", Data: image},
 		}, err
 	}
@@ -135,7 +135,7 @@ func TestContradictionsAreNamed(t *testing.T) {
 		}, "no unified kernel image"},
 		{"kernel is no program", func(s *disk.Spec, _ *uki.Spec) {
 			s.MakeESP = func(context.Context, seal.Root) ([]disk.ESPFile, error) {
-				return []disk.ESPFile{{Path: "EFI/Linux/x.efi", Data: []byte("text")}}, nil
+				return []disk.ESPFile{{Path: "EFI/Linux/x.efi", Data: [][]byte{[]byte("text")}}}, nil
 			}
 		}, "EFI/Linux/x.efi: not a valid EFI program"},
 		{"no os-release", func(s *disk.Spec, _ *uki.Spec) { s.Tree.Remove("/usr/lib/os-release") }, "has no os-release"},

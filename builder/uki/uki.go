@@ -28,8 +28,9 @@ type Spec struct {
 	Linux, Initrd []byte
 }
 
-// Assemble returns the image. Equal inputs give equal bytes.
-func Assemble(s Spec) ([]byte, error) {
+// Assemble returns the image in pieces that follow each other. The large ones are those of
+// the spec, so that kernel and initrd are not copied. Equal inputs give equal bytes.
+func Assemble(s Spec) ([][]byte, error) {
 	stub, err := Parse(bytes.NewReader(s.Stub), int64(len(s.Stub)))
 	if err != nil {
 		return nil, fmt.Errorf("stub: %w", err)
@@ -56,7 +57,7 @@ func Assemble(s Spec) ([]byte, error) {
 	// A program that claims to keep data and code apart must not start one that does not.
 	le := binary.LittleEndian
 	if le.Uint16(s.Linux[kernel.opt+70:])&nxCompatible == 0 {
-		at := out[stub.opt+70:]
+		at := out[0][stub.opt+70:]
 		le.PutUint16(at, le.Uint16(at)&^nxCompatible)
 	}
 	return out, nil
@@ -77,9 +78,12 @@ func (s Spec) check(stub, kernel *Image) error {
 	if i := strings.IndexFunc(s.CommandLine, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0xfffd }); i >= 0 {
 		add("command line: byte %d is a control character or not UTF-8", i)
 	}
-	for name, size := range map[string]int{"os-release": len(s.OSRelease), "command line": len(s.CommandLine), "uname": len(s.Uname), "initrd": len(s.Initrd)} {
-		if size == 0 {
-			add("%s is empty", name)
+	for _, part := range []struct {
+		name string
+		size int
+	}{{"os-release", len(s.OSRelease)}, {"command line", len(s.CommandLine)}, {"uname", len(s.Uname)}, {"initrd", len(s.Initrd)}} {
+		if part.size == 0 {
+			add("%s is empty", part.name)
 		}
 	}
 	return errors.Join(errs...)
@@ -92,9 +96,10 @@ type added struct {
 	flags uint32
 }
 
-// append returns the image with sections behind its own. Addresses follow the last
-// section and file offsets the end of the file, each at the image's own alignment.
-func (im *Image) append(image []byte, sections []added) ([]byte, error) {
+// append returns the image with sections behind its own, the first piece with all headers.
+// Addresses follow the last section and file offsets the end of the file, each at the
+// image's own alignment.
+func (im *Image) append(image []byte, sections []added) ([][]byte, error) {
 	for _, a := range []uint32{im.sectionAlign, im.fileAlign} {
 		if a == 0 || a&(a-1) != 0 || a > 1<<20 {
 			return nil, fmt.Errorf("%w: alignment %d is not a power of two", ErrFormat, a)
@@ -111,8 +116,8 @@ func (im *Image) append(image []byte, sections []added) ([]byte, error) {
 			return nil, fmt.Errorf("%w: the stub has a section %s already", ErrFormat, s.Name)
 		}
 	}
-	if tableEnd > int64(im.headerSize) {
-		return nil, fmt.Errorf("%w: no room for %d more section headers in %d bytes", ErrFormat, len(sections), im.headerSize)
+	if room := min(int64(im.headerSize), int64(len(image))); tableEnd > room {
+		return nil, fmt.Errorf("%w: no room for %d more section headers in %d bytes", ErrFormat, len(sections), room)
 	}
 	size := align(uint64(len(image)), im.fileAlign)
 	for _, s := range sections {
@@ -121,27 +126,29 @@ func (im *Image) append(image []byte, sections []added) ([]byte, error) {
 	if size > 1<<31 {
 		return nil, fmt.Errorf("the unified kernel image would have %d bytes, firmware loads at most 2 GiB", size)
 	}
-	out := make([]byte, size)
-	offset := align(uint64(copy(out, image)), im.fileAlign)
+	head := make([]byte, align(uint64(len(image)), im.fileAlign))
+	copy(head, image)
+	out, offset := [][]byte{head}, uint64(len(head))
 	le := binary.LittleEndian
 	var initialized uint32
 	for k, s := range sections {
 		address = align(address, im.sectionAlign)
-		h := out[im.table+int64(len(im.Sections)+k)*sectionSize:][:sectionSize]
+		h := head[im.table+int64(len(im.Sections)+k)*sectionSize:][:sectionSize]
 		clear(h)
 		copy(h, s.name)
 		le.PutUint32(h[8:], uint32(len(s.data)))
 		le.PutUint32(h[12:], uint32(address))
-		le.PutUint32(h[16:], uint32(align(uint64(len(s.data)), im.fileAlign)))
+		padded := align(uint64(len(s.data)), im.fileAlign)
+		le.PutUint32(h[16:], uint32(padded))
 		le.PutUint32(h[20:], uint32(offset))
 		le.PutUint32(h[36:], s.flags|flagRead)
-		copy(out[offset:], s.data)
+		out = append(out, s.data, make([]byte, padded-uint64(len(s.data))))
 		address += uint64(len(s.data))
-		offset += align(uint64(len(s.data)), im.fileAlign)
+		offset += padded
 		initialized += uint32(len(s.data))
 	}
-	le.PutUint16(out[im.coff+2:], uint16(len(im.Sections)+len(sections)))
-	opt := out[im.opt:]
+	le.PutUint16(head[im.coff+2:], uint16(len(im.Sections)+len(sections)))
+	opt := head[im.opt:]
 	le.PutUint32(opt[8:], le.Uint32(opt[8:])+initialized)
 	le.PutUint32(opt[56:], uint32(align(address, im.sectionAlign))) // SizeOfImage
 	le.PutUint32(opt[64:], 0)                                       // CheckSum: firmware does not look at it

@@ -89,15 +89,20 @@ func checkLayout(t *testing.T, f *pe.File, size int) {
 	}
 }
 
+func assemble(s uki.Spec) ([]byte, error) {
+	pieces, err := uki.Assemble(s)
+	return bytes.Join(pieces, nil), err
+}
+
 func TestAssemble(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64"} {
 		s := spec(ukitest.Stub(arch), ukitest.Stub(arch))
-		out, err := uki.Assemble(s)
+		out, err := assemble(s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		checkImage(t, s, out)
-		again, err := uki.Assemble(s)
+		again, err := assemble(s)
 		if err != nil || !bytes.Equal(out, again) {
 			t.Errorf("%s: a second time other bytes: %v", arch, err)
 		}
@@ -113,7 +118,7 @@ func TestAssemble(t *testing.T) {
 
 func TestObjdumpAgrees(t *testing.T) {
 	s := spec(ukitest.Stub("amd64"), ukitest.Stub("amd64"))
-	out, err := uki.Assemble(s)
+	out, err := assemble(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +138,7 @@ func TestRealStub(t *testing.T) {
 	stub := referee.File(t, "/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 	before := bytes.Clone(stub)
 	s := spec(stub, stub)
-	out, err := uki.Assemble(s)
+	out, err := assemble(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +162,7 @@ func TestNXCompatibility(t *testing.T) {
 		{0x0060, 0x0160, 0x0060},
 	} {
 		s := spec(ukitest.Program{Machine: 0x8664, Characteristics: c.stub}.Bytes(), ukitest.Program{Machine: 0x8664, Characteristics: c.kernel}.Bytes())
-		out, err := uki.Assemble(s)
+		out, err := assemble(s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,7 +178,7 @@ func TestNXCompatibility(t *testing.T) {
 
 func TestAssembleRefuses(t *testing.T) {
 	amd, arm := ukitest.Stub("amd64"), ukitest.Stub("arm64")
-	full, err := uki.Assemble(spec(amd, amd))
+	full, err := assemble(spec(amd, amd))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,14 +200,14 @@ func TestAssembleRefuses(t *testing.T) {
 	} {
 		s := spec(amd, amd)
 		c.change(&s)
-		if _, err := uki.Assemble(s); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := assemble(s); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want one with %q", c.name, err, c.want)
 		}
 	}
 }
 
 func FuzzParse(f *testing.F) {
-	out, err := uki.Assemble(spec(ukitest.Stub("amd64"), ukitest.Stub("amd64")))
+	out, err := assemble(spec(ukitest.Stub("amd64"), ukitest.Stub("amd64")))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -227,7 +232,7 @@ func FuzzParse(f *testing.F) {
 		}
 		// Whatever passes as a stub must give an image that passes too.
 		s := spec(b, b)
-		if out, err := uki.Assemble(s); err == nil {
+		if out, err := assemble(s); err == nil {
 			if _, err := uki.Parse(bytes.NewReader(out), int64(len(out))); err != nil {
 				t.Errorf("assembled an image that we refuse: %v", err)
 			}

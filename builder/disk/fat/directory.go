@@ -27,13 +27,13 @@ func (v *volume) encodeDirectory(n *node) []byte {
 		if c.dir {
 			attr = attrDirectory
 		}
-		out = append(out, v.record(c.short, attr, c.first, len(c.data))...)
+		out = append(out, v.record(c.short, attr, c.first, c.file.Size())...)
 	}
 	return out
 }
 
 // record returns a short directory record.
-func (v *volume) record(name [11]byte, attr uint8, first int64, size int) []byte {
+func (v *volume) record(name [11]byte, attr uint8, first int64, size int64) []byte {
 	b := make([]byte, entrySize)
 	le := binary.LittleEndian
 	day, second := dosTime(v.opts.Time)

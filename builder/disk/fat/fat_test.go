@@ -23,22 +23,24 @@ var stamp = fat.Options{Label: "ESP", ID: 0xcafe1234, Time: time.Date(2025, 8, 9
 
 func files() []fat.File {
 	out := []fat.File{
-		{Path: "EFI/BOOT/BOOTX64.EFI", Data: []byte("loader")},
-		{Path: "EFI/systemd/systemd-bootx64.efi", Data: bytes.Repeat([]byte("x"), 4096)},
-		{Path: "EFI/Linux/imgbuild-controlplane_0.1.0+3-0.efi", Data: bytes.Repeat([]byte("kernel"), 1<<20)},
-		{Path: "EFI/Linux/imgbuild-controlplane_0.2.0.efi", Data: bytes.Repeat([]byte("z"), 8193)},
-		{Path: "loader/loader.conf", Data: []byte("timeout 0\n")},
+		{Path: "EFI/BOOT/BOOTX64.EFI", Data: [][]byte{[]byte("loader")}},
+		{Path: "EFI/systemd/systemd-bootx64.efi", Data: [][]byte{bytes.Repeat([]byte("x"), 4096)}},
+		{Path: "EFI/Linux/imgbuild-controlplane_0.1.0+3-0.efi", Data: [][]byte{bytes.Repeat([]byte("kernel"), 1<<20)}},
+		{Path: "EFI/Linux/imgbuild-controlplane_0.2.0.efi", Data: [][]byte{bytes.Repeat([]byte("z"), 8193)}},
+		{Path: "loader/loader.conf", Data: [][]byte{[]byte("timeout 0\n")}},
 		{Path: "loader/empty", Data: nil},
-		{Path: "odd/.hidden", Data: []byte("h")},
-		{Path: "odd/no extension and spaces", Data: []byte("n")},
-		{Path: "odd/a.b.c.d", Data: []byte("d")},
-		{Path: "odd/größe 😀.txt", Data: []byte("u")},
-		{Path: "odd/" + strings.Repeat("l", 255), Data: []byte("l")},
-		{Path: "odd/thirteen.char", Data: []byte("13")},
-		{Path: "odd/LOWER.txt", Data: []byte("c")},
+		{Path: "loader/nothing", Data: [][]byte{{}}},
+		{Path: "loader/pieces", Data: [][]byte{[]byte("one"), nil, bytes.Repeat([]byte("two"), 5000), []byte("three")}},
+		{Path: "odd/.hidden", Data: [][]byte{[]byte("h")}},
+		{Path: "odd/no extension and spaces", Data: [][]byte{[]byte("n")}},
+		{Path: "odd/a.b.c.d", Data: [][]byte{[]byte("d")}},
+		{Path: "odd/größe 😀.txt", Data: [][]byte{[]byte("u")}},
+		{Path: "odd/" + strings.Repeat("l", 255), Data: [][]byte{[]byte("l")}},
+		{Path: "odd/thirteen.char", Data: [][]byte{[]byte("13")}},
+		{Path: "odd/LOWER.txt", Data: [][]byte{[]byte("c")}},
 	}
 	for k := range 300 { // a directory of several clusters, many of its names alike
-		out = append(out, fat.File{Path: fmt.Sprintf("many/a long name that is alike %d.conf", k), Data: []byte{byte(k)}})
+		out = append(out, fat.File{Path: fmt.Sprintf("many/a long name that is alike %d.conf", k), Data: [][]byte{{byte(k)}}})
 	}
 	return out
 }
@@ -129,8 +131,8 @@ func TestReadBack(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", want.Path, err)
 			}
-			if b, err := io.ReadAll(r); err != nil || !bytes.Equal(b, want.Data) {
-				t.Errorf("%s: %d bytes, want %d: %v", want.Path, len(b), len(want.Data), err)
+			if b, err := io.ReadAll(r); err != nil || !bytes.Equal(b, bytes.Join(want.Data, nil)) {
+				t.Errorf("%s: %d bytes, want %d: %v", want.Path, len(b), want.Size(), err)
 			}
 		}
 	}
@@ -144,8 +146,8 @@ func TestMtoolsReadsOurFiles(t *testing.T) {
 		}
 		out := filepath.Join(t.TempDir(), "out")
 		referee.Must(t, "mcopy", "-i", path, "::"+f.Path, out)
-		if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, f.Data) {
-			t.Errorf("%s: %d bytes, want %d: %v", f.Path, len(got), len(f.Data), err)
+		if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, bytes.Join(f.Data, nil)) {
+			t.Errorf("%s: %d bytes, want %d: %v", f.Path, len(got), f.Size(), err)
 		}
 	}
 }
@@ -177,7 +179,7 @@ func TestVolumeFilledToTheLastCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	room := (g.Clusters - 1) * g.ClusterSize() // the root directory takes one
-	path, _ := create(t, 34*mib, 512, []fat.File{{Path: "ALL", Data: make([]byte, room)}})
+	path, _ := create(t, 34*mib, 512, []fat.File{{Path: "ALL", Data: [][]byte{make([]byte, room)}}})
 	if out := referee.Must(t, "fsck.fat", "-nv", path); strings.Contains(out, "ummary") && strings.Contains(out, "wrong") {
 		t.Error(out)
 	}
@@ -186,7 +188,7 @@ func TestVolumeFilledToTheLastCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	err = fat.Write(f, g, []fat.File{{Path: "ALL", Data: make([]byte, room+1)}}, stamp)
+	err = fat.Write(f, g, []fat.File{{Path: "ALL", Data: [][]byte{make([]byte, room+1)}}}, stamp)
 	if !errors.Is(err, fat.ErrTooSmall) || !strings.Contains(err.Error(), fmt.Sprintf("%d too few", g.ClusterSize())) {
 		t.Errorf("one byte more: error %v", err)
 	}

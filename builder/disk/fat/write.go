@@ -25,7 +25,17 @@ const (
 type File struct {
 	// Path is slash separated without a leading slash; directories are made as needed.
 	Path string
-	Data []byte
+	// Data is the content, in pieces that follow each other.
+	Data [][]byte
+}
+
+// Size returns the size of the content in bytes.
+func (f File) Size() int64 {
+	var size int64
+	for _, piece := range f.Data {
+		size += int64(len(piece))
+	}
+	return size
 }
 
 // Options describe the volume besides its files.
@@ -46,7 +56,7 @@ type node struct {
 	short    [11]byte
 	long     []byte // records before the short one
 	dir      bool
-	data     []byte
+	file     File
 	children []*node
 	parent   *node
 	first    int64 // cluster; 0 for an empty file
@@ -105,8 +115,8 @@ func buildTree(files []File) (*node, error) {
 }
 
 func (n *node) add(f File) error {
-	if int64(len(f.Data)) > 0xffffffff {
-		return fmt.Errorf("the file has %d bytes, FAT32 allows 4 GiB less one", len(f.Data))
+	if size := f.Size(); size > 0xffffffff {
+		return fmt.Errorf("the file has %d bytes, FAT32 allows 4 GiB less one", size)
 	}
 	dirs := strings.Split(f.Path, "/")
 	for k, name := range dirs {
@@ -119,7 +129,7 @@ func (n *node) add(f File) error {
 		case at < 0:
 			child := &node{name: name, parent: n, dir: !last}
 			if last {
-				child.data = f.Data
+				child.file = f
 			}
 			n.adopt(child)
 			n = child
@@ -149,7 +159,7 @@ func (n *node) adopt(c *node) {
 
 // place numbers clusters: a directory, then what it holds.
 func (n *node) place(g Geometry, next *int64) {
-	size := int64(len(n.data))
+	size := n.file.Size()
 	if n.dir {
 		size = 2 * entrySize // the label in the root, "." and ".." elsewhere
 		for _, c := range n.children {
@@ -181,17 +191,22 @@ func (v *volume) writeNode(n *node) error {
 	for c := n.first; c < n.first+n.clusters-1; c++ {
 		v.setFAT(c, uint32(c+1))
 	}
-	data := n.data
+	data := n.file.Data
 	if n.clusters > 0 {
 		v.setFAT(n.first+n.clusters-1, endOfChain)
 	}
 	if n.dir {
-		data = v.encodeDirectory(n)
+		data = [][]byte{v.encodeDirectory(n)}
 	}
-	if len(data) > 0 {
-		if _, err := v.w.WriteAt(data, v.g.clusterOffset(n.first)); err != nil {
+	at := v.g.clusterOffset(n.first)
+	for _, piece := range data {
+		if len(piece) == 0 {
+			continue // an empty file has no cluster that it could be in
+		}
+		if _, err := v.w.WriteAt(piece, at); err != nil {
 			return err
 		}
+		at += int64(len(piece))
 	}
 	for _, c := range n.children {
 		if err := v.writeNode(c); err != nil {
