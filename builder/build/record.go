@@ -28,7 +28,7 @@ type Contributor struct {
 // Contributors returns the origins of a tree's files, the largest first.
 func Contributors(t *tree.Tree) []Contributor {
 	sums := map[string]*Contributor{}
-	for _, n := range t.Nodes() {
+	for n := range t.All() {
 		if n.Kind != tree.Regular {
 			continue
 		}

@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	noLogin   = "/usr/sbin/nologin"
-	masterDir = "/usr/share/base-passwd"
+	noLogin     = "/usr/sbin/nologin"
+	masterDir   = "/usr/share/base-passwd"
+	sysusersDir = "/usr/lib/sysusers.d"
 )
 
 type user struct {
@@ -54,8 +55,8 @@ func (c *composer) accounts() error {
 		a.addProfileUser(u.Name, u.UID, u.Group, u.Home, u.Gecos)
 	}
 	var problems []error
-	for _, n := range c.t.Nodes() {
-		if path.Dir(n.Path) != "/usr/lib/sysusers.d" || path.Ext(n.Path) != ".conf" || n.Kind != tree.Regular {
+	for _, n := range c.t.Below(sysusersDir) {
+		if path.Dir(n.Path) != sysusersDir || path.Ext(n.Path) != ".conf" || n.Kind != tree.Regular {
 			continue
 		}
 		data, err := n.Content.ReadAll()

@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"path"
-	"strings"
 
 	"github.com/imgbuild/imgbuild/builder/tree"
 )
@@ -25,8 +24,8 @@ const caSources = "/usr/share/ca-certificates"
 func (c *composer) caBundle() error {
 	var bundle bytes.Buffer
 	seen := false
-	for _, n := range c.t.Nodes() {
-		if !strings.HasPrefix(n.Path, caSources+"/") || n.Kind != tree.Regular || path.Ext(n.Path) != ".crt" {
+	for _, n := range c.t.Below(caSources) {
+		if n.Kind != tree.Regular || path.Ext(n.Path) != ".crt" {
 			continue
 		}
 		seen = true

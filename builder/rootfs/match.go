@@ -5,6 +5,7 @@ package rootfs
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -21,6 +22,7 @@ type Matcher struct {
 type glob struct {
 	index   int
 	prefix  string // what precedes the first wildcard
+	depth   int    // the number of slashes in what it matches; -1 when it holds **
 	pattern string
 }
 
@@ -42,7 +44,11 @@ func NewMatcher(patterns []string) (*Matcher, error) {
 				m.exact[clean] = append(m.exact[clean], i)
 				continue
 			}
-			m.globs = append(m.globs, glob{i, alternative[:wild], alternative})
+			depth := -1
+			if !strings.Contains(alternative, "**") {
+				depth = strings.Count(alternative, "/")
+			}
+			m.globs = append(m.globs, glob{i, alternative[:wild], depth, alternative})
 		}
 	}
 	return m, nil
@@ -52,14 +58,21 @@ func NewMatcher(patterns []string) (*Matcher, error) {
 func (m *Matcher) Match(p string) []int {
 	var out []int
 	for dir := p; dir != "/" && dir != "."; dir = path.Dir(dir) {
-		out = append(out, m.exact[dir]...)
-		for _, g := range m.globs {
-			if !strings.HasPrefix(dir, g.prefix) {
-				continue
-			}
-			if ok, _ := doublestar.Match(g.pattern, dir); ok {
-				out = append(out, g.index)
-			}
+		out = append(out, m.here(dir)...)
+	}
+	return out
+}
+
+// here returns the indexes of the patterns that match p itself.
+func (m *Matcher) here(p string) []int {
+	out := slices.Clip(m.exact[p])
+	depth := strings.Count(p, "/")
+	for _, g := range m.globs {
+		if !strings.HasPrefix(p, g.prefix) || g.depth >= 0 && g.depth != depth {
+			continue
+		}
+		if ok, _ := doublestar.Match(g.pattern, p); ok {
+			out = append(out, g.index)
 		}
 	}
 	return out

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/builder/tree"
@@ -25,11 +26,17 @@ func (c *composer) removals() error {
 	}
 	matched := map[string]int{}
 	gone := map[string]bool{}
+	// Of each directory, the patterns that match it or one above: parents come first.
+	covering := map[string][]int{}
 	for _, n := range c.t.Nodes() {
+		covers := slices.Concat(covering[path.Dir(n.Path)], m.here(n.Path))
+		if n.Kind == tree.Directory {
+			covering[n.Path] = covers
+		}
 		if !strings.HasPrefix(n.Origin, "deb:") {
 			continue
 		}
-		for _, i := range m.Match(n.Path) {
+		for _, i := range covers {
 			matched[patterns[i]]++
 			gone[n.Path] = true
 		}
@@ -49,13 +56,11 @@ func (c *composer) removals() error {
 
 // removeAll deletes paths, then directories that only held such paths.
 func removeAll(t *tree.Tree, gone map[string]bool) {
-	children := map[string]int{}
-	for _, p := range t.Paths() {
-		if p != "/" {
-			children[path.Dir(p)]++
-		}
-	}
 	paths := t.Paths()
+	children := map[string]int{}
+	for _, p := range paths[1:] {
+		children[path.Dir(p)]++
+	}
 	for i := len(paths) - 1; i > 0; i-- { // children before parents
 		p := paths[i]
 		if !gone[p] {
@@ -75,7 +80,7 @@ func removeAll(t *tree.Tree, gone map[string]bool) {
 
 // setID clears set-id bits. The system has no unprivileged login to grant anything to.
 func (c *composer) setID() error {
-	for _, n := range c.t.Nodes() {
+	for n := range c.t.All() {
 		if n.Kind != tree.Directory {
 			n.Mode &^= 0o6000
 		}
@@ -88,10 +93,8 @@ func (c *composer) state() error {
 	var b strings.Builder
 	b.WriteString("# Directories that packages expect under /var, created on the state partition.\n")
 	var problems []error
-	for _, n := range c.t.Nodes() {
-		if !strings.HasPrefix(n.Path, "/var/") {
-			continue
-		}
+	below := c.t.Below("/var")
+	for _, n := range below {
 		switch n.Kind {
 		case tree.Directory:
 			fmt.Fprintf(&b, "d %s %04o %d %d -\n", n.Path, n.Mode, n.UID, n.GID)
@@ -105,10 +108,8 @@ func (c *composer) state() error {
 	if err := errors.Join(problems...); err != nil {
 		return err
 	}
-	for _, n := range c.t.Nodes() {
-		if path.Dir(n.Path) == "/var" {
-			c.t.Remove(n.Path)
-		}
+	for _, n := range below {
+		c.t.Delete(n.Path)
 	}
 	return c.put("state", "/usr/lib/tmpfiles.d/imgbuild-state.conf", b.String())
 }

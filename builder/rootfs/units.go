@@ -39,10 +39,8 @@ func (c *composer) units() error {
 		fmt.Fprintf(&b, "enable %s\n", u)
 	}
 	b.WriteString("disable *\n")
-	for _, n := range c.t.Nodes() {
-		if path.Dir(n.Path) == path.Dir(presetFile) {
-			c.t.Remove(n.Path)
-		}
+	for _, n := range c.t.Below(path.Dir(presetFile)) {
+		c.t.Delete(n.Path)
 	}
 	return c.put("units", presetFile, b.String())
 }

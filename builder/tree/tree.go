@@ -18,6 +18,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -119,7 +121,11 @@ func (c Content) ReadAll() ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
-	return io.ReadAll(r)
+	// With room for one read more than there is, the buffer never grows: the read that
+	// finds the end, and verifies, needs that room.
+	all := bytes.NewBuffer(make([]byte, 0, c.Size+bytes.MinRead))
+	_, err = all.ReadFrom(r)
+	return all.Bytes(), err
 }
 
 // Tree is a set of nodes, each parent directory present.
@@ -171,9 +177,10 @@ func (t *Tree) Put(n Node) error {
 // Remove deletes the node at p and everything below it, and returns how many went.
 func (t *Tree) Remove(p string) int {
 	p = Clean(p)
+	below := p + "/"
 	removed := 0
 	for name := range t.nodes {
-		if name == p || strings.HasPrefix(name, p+"/") {
+		if name == p || strings.HasPrefix(name, below) {
 			delete(t.nodes, name)
 			removed++
 		}
@@ -203,6 +210,23 @@ func (t *Tree) Nodes() []*Node {
 	}
 	return out
 }
+
+// Below returns every node below the directory dir, in the order of Nodes.
+func (t *Tree) Below(dir string) []*Node {
+	below := strings.TrimSuffix(Clean(dir), "/") + "/"
+	var out []*Node
+	for p, n := range t.nodes {
+		if len(p) > len(below) && strings.HasPrefix(p, below) {
+			out = append(out, n)
+		}
+	}
+	slices.SortFunc(out, func(a, b *Node) int { return comparePaths(a.Path, b.Path) })
+	return out
+}
+
+// All returns every node, in no particular order: for sums and for changes that look at
+// one node at a time, which need not wait for thousands of paths to be sorted.
+func (t *Tree) All() iter.Seq[*Node] { return maps.Values(t.nodes) }
 
 // Resolve follows symbolic links inside the tree, in every component of p, and returns
 // the path of the final node, which need not exist. Links never leave the tree.
@@ -234,7 +258,7 @@ func (t *Tree) resolve(p string, depth int) (string, error) {
 // Size returns the sum of the sizes of all regular files in bytes.
 func (t *Tree) Size() int64 {
 	var total int64
-	for _, n := range t.nodes {
+	for n := range t.All() {
 		if n.Kind == Regular {
 			total += n.Content.Size
 		}
@@ -243,8 +267,9 @@ func (t *Tree) Size() int64 {
 }
 
 func (t *Tree) hasChildren(p string) bool {
+	below := p + "/"
 	for name := range t.nodes {
-		if strings.HasPrefix(name, p+"/") {
+		if strings.HasPrefix(name, below) {
 			return true
 		}
 	}

@@ -36,6 +36,30 @@ func TestOrderIsByElementAndParentsComeFirst(t *testing.T) {
 	}
 }
 
+func TestBelow(t *testing.T) {
+	tr := New()
+	put(t, tr,
+		Node{Path: "/a-b", Kind: Regular},
+		Node{Path: "/a/z", Kind: Regular},
+		Node{Path: "/a/b-c", Kind: Regular},
+		Node{Path: "/a/b/c", Kind: Regular})
+	for dir, want := range map[string][]string{
+		"/":      tr.Paths()[1:],
+		"/a":     {"/a/b", "/a/b/c", "/a/b-c", "/a/z"},
+		"/a/b/":  {"/a/b/c"},
+		"/a-b":   nil,
+		"/other": nil,
+	} {
+		var got []string
+		for _, n := range tr.Below(dir) {
+			got = append(got, n.Path)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("below %s: %v, want %v", dir, got, want)
+		}
+	}
+}
+
 func TestPutRefuses(t *testing.T) {
 	tr := New()
 	put(t, tr, Node{Path: "/etc/passwd", Kind: Regular}, Node{Path: "/bin", Kind: Symlink, Target: "usr/bin"})

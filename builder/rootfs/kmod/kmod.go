@@ -32,9 +32,9 @@ const Root = "/usr/lib/modules"
 // Release returns the kernel release whose modules t holds. Exactly one must be present.
 func Release(t *tree.Tree) (string, error) {
 	var found []string
-	for _, p := range t.Paths() {
-		if path.Dir(p) == Root && t.Lookup(p).Kind == tree.Directory {
-			found = append(found, path.Base(p))
+	for _, n := range t.Below(Root) {
+		if path.Dir(n.Path) == Root && n.Kind == tree.Directory {
+			found = append(found, path.Base(n.Path))
 		}
 	}
 	if len(found) != 1 {
