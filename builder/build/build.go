@@ -22,7 +22,6 @@ import (
 	"github.com/imgbuild/imgbuild/builder/plan"
 	"github.com/imgbuild/imgbuild/builder/profile"
 	"github.com/imgbuild/imgbuild/builder/progress"
-	"github.com/imgbuild/imgbuild/builder/rootfs"
 	"github.com/imgbuild/imgbuild/builder/source/deb"
 	"github.com/imgbuild/imgbuild/builder/source/fetch"
 	"github.com/imgbuild/imgbuild/builder/source/gomod"
@@ -93,13 +92,11 @@ type work struct {
 	built     map[string]*store.Entry
 	released  map[string]*store.Entry
 	kmod      *tool.Set
-	kernel    *tree.Tree // what the kernel package ships
 	modules   *tree.Tree
 	early     *tree.Tree // modules of the initial RAM disk
 	baseImage tree.Content
 	initrd    tree.Content
 	root      *tree.Tree
-	report    *rootfs.Report
 	manifest  *manifest.Manifest
 	result    disk.Result
 }

@@ -101,7 +101,7 @@ func composeRoot(ctx context.Context, w *work, _ *plan.Step) error {
 		{Path: manifest.Path, Kind: tree.Regular, Mode: 0o644, Content: tree.Bytes(append(doc, '\n')), Origin: "step:manifest"},
 		{Path: baseimage.ArchivePath, Kind: tree.Regular, Mode: 0o644, Content: w.baseImage, Origin: "step:base-image"},
 	}
-	w.root, w.report, err = rootfs.Compose(rootfs.Inputs{
+	w.root, _, err = rootfs.Compose(rootfs.Inputs{
 		Profile: w.profile, Architecture: w.Arch, Packages: w.composePackages(set),
 		Modules: w.modules, Components: components, Extra: extra, Assets: w.assets(),
 	})

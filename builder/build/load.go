@@ -15,6 +15,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/lock"
@@ -30,6 +31,11 @@ import (
 // writes nothing and does no network I/O. Output names the image file; empty takes
 // out/<profile>-<arch>.raw below the root.
 func Load(ctx context.Context, env Env, name, output string) (*Project, error) {
+	// What takes longest needs nothing of the rest, so it begins first.
+	toolchain := sync.OnceValues(func() (*gomod.Toolchain, error) { return gomod.FindToolchain(ctx, env.Store.Dir()) })
+	program := sync.OnceValues(programDigest)
+	go toolchain()
+	go program()
 	p := &Project{Env: env, components: map[string]*gomod.Component{}, releases: map[string]*release.Release{}}
 	var err error
 	if p.profile, err = profile.Load(os.DirFS(env.Root), name); err != nil {
@@ -57,7 +63,7 @@ func Load(ctx context.Context, env Env, name, output string) (*Project, error) {
 	if err := p.checkOutput(); err != nil {
 		return nil, err
 	}
-	go_, err := gomod.FindToolchain(ctx, env.Store.Dir())
+	go_, err := toolchain()
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +78,7 @@ func Load(ctx context.Context, env Env, name, output string) (*Project, error) {
 	if spec.Assets, err = p.digestAssets(); err != nil {
 		return nil, err
 	}
-	if spec.Builder, err = programDigest(); err != nil {
+	if spec.Builder, err = program(); err != nil {
 		return nil, err
 	}
 	canonical, err := json.Marshal(p.profile)

@@ -100,13 +100,12 @@ func layOut(ctx context.Context, st *store.Store, key store.Key, t *tree.Tree) (
 }
 
 func indexModules(ctx context.Context, w *work, s *plan.Step) error {
-	pkg := w.unpacked[s.Inputs[0].Digest]
-	w.kernel = tree.New()
-	if err := pkg.AddTo(w.kernel); err != nil {
-		return err
-	}
 	entry, err := w.Store.Derive(ctx, s.Key, func(ctx context.Context, dir string) error {
-		_, err := w.extractModules(ctx, w.kernel, kmod.Selection{Modules: w.profile.Kernel.Modules, Compressed: w.profile.Kernel.Compressed}, dir)
+		kernel := tree.New()
+		if err := w.unpacked[s.Inputs[0].Digest].AddTo(kernel); err != nil {
+			return err
+		}
+		_, err := w.extractModules(ctx, kernel, kmod.Selection{Modules: w.profile.Kernel.Modules, Compressed: w.profile.Kernel.Compressed}, dir)
 		return err
 	})
 	if err != nil {
@@ -118,7 +117,11 @@ func indexModules(ctx context.Context, w *work, s *plan.Step) error {
 
 func indexInitrdModules(ctx context.Context, w *work, s *plan.Step) error {
 	entry, err := w.Store.Derive(ctx, s.Key, func(ctx context.Context, dir string) error {
-		kernel, err := kmod.Decompressed(w.kernel, w.modules)
+		shipped := tree.New()
+		if err := w.unpacked[s.Inputs[0].Digest].AddTo(shipped); err != nil {
+			return err
+		}
+		kernel, err := kmod.Decompressed(shipped, w.modules)
 		if err != nil {
 			return err
 		}

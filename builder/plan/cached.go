@@ -2,9 +2,15 @@
 
 package plan
 
-import "github.com/imgbuild/imgbuild/builder/store"
+import (
+	"runtime"
 
-// Have answers what the store holds. *store.Store does.
+	"golang.org/x/sync/errgroup"
+
+	"github.com/imgbuild/imgbuild/builder/store"
+)
+
+// Have answers what the store holds, to several askers at once. *store.Store does.
 type Have interface {
 	Has(store.Digest) bool
 	Lookup(store.Key) (*store.Entry, bool)
@@ -15,10 +21,17 @@ type Have interface {
 func (p *Plan) MarkCached(have Have) {
 	unpacked := map[string]bool{}
 	if unpack := p.Step("unpack"); unpack != nil {
-		unpack.Cached = true
+		var looking errgroup.Group // each costs a few reads, and there are hundreds
+		looking.SetLimit(runtime.GOMAXPROCS(0))
 		for i := range unpack.Inputs {
-			in := &unpack.Inputs[i]
-			_, in.Cached = have.Lookup(store.Key(in.Digest))
+			looking.Go(func() error {
+				_, unpack.Inputs[i].Cached = have.Lookup(store.Key(unpack.Inputs[i].Digest))
+				return nil
+			})
+		}
+		_ = looking.Wait()
+		unpack.Cached = true
+		for _, in := range unpack.Inputs {
 			unpacked[in.Name+" "+in.Version] = in.Cached
 			unpack.Cached = unpack.Cached && in.Cached
 		}
