@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -93,6 +94,7 @@ func (a *app) build(ctx context.Context, f *buildFlags) error {
 	if f.dryRun {
 		return a.printPlan(p.Plan, f.json, false)
 	}
+	collectSeldom()
 	start := time.Now()
 	result, upToDate, err := p.Make(ctx, f.force)
 	if err != nil {
@@ -107,6 +109,13 @@ func (a *app) build(ctx context.Context, f *buildFlags) error {
 		return nil
 	}
 	return printResult(a.Out, p.Output, result, time.Since(start))
+}
+
+// collectSeldom makes the garbage collector wait for more garbage, as most of what a build
+// allocates stays until its end, but not for more than half a gigabyte of memory.
+func collectSeldom() {
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(512 << 20)
 }
 
 func printResult(w io.Writer, path string, r *build.Result, took time.Duration) error {
