@@ -14,7 +14,7 @@ import (
 
 	core "k8s.io/api/core/v1"
 
-	"github.com/imgbuild/imgbuild/firstboot/check"
+	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/phase"
 	"github.com/imgbuild/imgbuild/firstboot/status"
 	"github.com/imgbuild/imgbuild/test/e2e/probe/report"
@@ -38,7 +38,7 @@ func TestBoot(t *testing.T) {
 	t.Run("exec", func(t *testing.T) { g.with(t).startProbe(t) })
 	t.Run("root", func(t *testing.T) { g.with(t).sealedRoot() })
 	t.Run("walk", func(t *testing.T) { g.with(t).nothingWritable() })
-	t.Run("check", func(t *testing.T) { g.with(t).checks() })
+	t.Run("check", func(t *testing.T) { g.with(t).checks(node.ControlPlane) })
 	t.Run("status", func(t *testing.T) { g.with(t).statusFile(status.Ready) })
 	t.Run("reboot", func(t *testing.T) { g.with(t).reboots() })
 }
@@ -122,42 +122,6 @@ func (g *guest) nothingWritable() {
 		if !slices.ContainsFunc(writableBelow, func(dir string) bool { return m == dir || strings.HasPrefix(m, dir+"/") }) && m != "/boot" && m != "/efi" {
 			g.Errorf("a file system is mounted at %s", m)
 		}
-	}
-}
-
-// checks runs the node's own comparison with what kubeadm leaves behind.
-func (g *guest) checks() {
-	out, err := g.probeCommand("exec", "/usr/bin/firstboot", "check", "--json")
-	var results []check.Result
-	var whole struct{ Checks, Results []check.Result }
-	if i := strings.IndexAny(out, "[{"); i >= 0 {
-		if text := []byte(out[i:]); json.Unmarshal(text, &results) != nil && json.Unmarshal(text, &whole) == nil {
-			results = append(whole.Checks, whole.Results...)
-		}
-	}
-	if err != nil {
-		g.Errorf("firstboot check: %v", err)
-	}
-	passed := 0
-	for _, r := range results {
-		if r.Status == check.Pass {
-			passed++
-		} else {
-			g.Errorf("%s %s: %s %v %s", r.ID, r.Title, r.Status, r.Problems, r.Reason)
-		}
-	}
-	g.Logf("%d of %d checks passed", passed, len(results))
-	if want := len(check.All()); passed != want {
-		g.Errorf("%d checks passed, there are %d:\n%s", passed, want, out)
-	}
-}
-
-// statusFile reads what first boot left for machines.
-func (g *guest) statusFile(want status.State) {
-	var s status.Status
-	g.probeJSON(&s, "cat", status.Path)
-	if s.State != want || s.Error != "" || s.Node == "" {
-		g.Errorf("status: %+v", s)
 	}
 }
 

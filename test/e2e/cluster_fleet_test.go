@@ -3,15 +3,20 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"sigs.k8s.io/yaml"
+
 	"github.com/imgbuild/imgbuild/builder/cluster"
 	"github.com/imgbuild/imgbuild/builder/vm"
+	"github.com/imgbuild/imgbuild/firstboot/node"
 )
 
 // clusterRun is a running fleet and the client to look at its cluster.
@@ -43,6 +48,7 @@ func (e env) fleetOptions(t *testing.T, dir string) vm.FleetOptions {
 // directory, every frame is kept there.
 func (e env) startFleet(t *testing.T, o vm.FleetOptions) *clusterRun {
 	t.Helper()
+	e.needRoom(t, len(o.Hosts), cmp.Or(o.Machine.MemoryMiB, vm.FleetMemoryMiB))
 	f, err := vm.StartFleet(t.Context(), e.qemu, o)
 	if err != nil {
 		t.Fatal(err)
@@ -72,39 +78,109 @@ timeouts:
   nodeReady: 25m
 `
 
-// renderCluster writes a cluster with the tool's own starter, renders it and returns its
-// directory.
-func (e env) renderCluster(t *testing.T, controlPlanes, workers int) (dir string, ix *cluster.Index) {
+// rendering says what a cluster of the tool's own starter has in addition.
+type rendering struct {
+	controlPlanes, workers int
+	// text is appended to the cluster file; attached are files beside it.
+	text     string
+	attached map[string]string
+	// probe and files go to every host.
+	probe bool
+	files []vm.GuestFile
+}
+
+// rendered is a cluster file and what was made of it.
+type rendered struct {
+	dir   string
+	index *cluster.Index
+	// said is everything the tool printed.
+	said string
+}
+
+// host is the first host of a role.
+func (r *rendered) host(role node.Role) string {
+	for _, h := range r.index.Hosts {
+		if h.Role == role {
+			return h.Name
+		}
+	}
+	return ""
+}
+
+// render writes a cluster with the tool's own starter and renders it.
+func (e env) render(t *testing.T, o rendering) *rendered {
 	t.Helper()
-	dir = t.TempDir()
-	text, err := e.output("cluster", "init", "--name", "demo", "--control-planes", fmt.Sprint(controlPlanes), "--workers", fmt.Sprint(workers))
+	r := &rendered{dir: t.TempDir()}
+	run := func(args ...string) (out string) {
+		cmd := exec.Command(e.imgbuild, args...)
+		var errs strings.Builder
+		cmd.Dir, cmd.Stderr = e.root, &errs
+		text, err := cmd.Output()
+		r.said += strings.Join(args, " ") + "\n" + string(text) + errs.String()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s%s", cmd, err, text, errs.String())
+		}
+		return string(text)
+	}
+	text := run("cluster", "init", "--name", "demo", "--control-planes", fmt.Sprint(o.controlPlanes), "--workers", fmt.Sprint(o.workers)) + slowHosts + o.text
+	put := func(name, content string) {
+		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o.probe || len(o.files) > 0 {
+		text += "butane: [test.bu]\n"
+		put("test.bu", snippet(t, o))
+	}
+	for name, content := range o.attached {
+		put(name, content)
+	}
+	put("cluster.yaml", text)
+	file := filepath.Join(r.dir, "cluster.yaml")
+	run("cluster", "check", file)
+	run("cluster", "render", file, "-o", r.dir)
+	var err error
+	if r.index, err = cluster.ReadIndex(r.dir); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// snippet is the Butane file that brings a rendering's files and the probe.
+func snippet(t *testing.T, o rendering) string {
+	t.Helper()
+	type object = map[string]any
+	files, units := []object{}, []object{}
+	for _, f := range o.files {
+		files = append(files, object{"path": f.Path, "mode": f.Mode, "contents": object{"inline": string(f.Data)}})
+	}
+	if o.probe {
+		units = append(units, object{"name": probeUnit, "enabled": true, "contents": probeMount})
+	}
+	text, err := yaml.Marshal(object{"variant": "fcos", "version": "1.6.0", "storage": object{"files": files}, "systemd": object{"units": units}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(dir, "cluster.yaml")
-	if err := os.WriteFile(file, []byte(text+"\n"+slowHosts), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := e.output("cluster", "render", file, "-o", dir); err != nil {
-		t.Fatal(err)
-	}
-	if ix, err = cluster.ReadIndex(dir); err != nil {
-		t.Fatal(err)
-	}
-	return dir, ix
+	return string(text)
+}
+
+// renderCluster renders a cluster with nothing in addition and returns its directory.
+func (e env) renderCluster(t *testing.T, controlPlanes, workers int) (dir string, ix *cluster.Index) {
+	t.Helper()
+	r := e.render(t, rendering{controlPlanes: controlPlanes, workers: workers})
+	return r.dir, r.index
 }
 
 // bootCluster renders a cluster and switches all its machines on at the same moment.
 func (e env) bootCluster(t *testing.T, controlPlanes, workers int) (*clusterRun, *cluster.Index) {
 	t.Helper()
-	worker := os.Getenv("IMGBUILD_WORKER_IMAGE")
-	if worker == "" {
-		worker = filepath.Join(e.root, "out/worker-amd64.raw")
-	}
-	if _, err := os.Stat(worker); workers > 0 && err != nil {
-		t.Fatalf("%v; run make image PROFILE=worker first", err)
-	}
 	dir, ix := e.renderCluster(t, controlPlanes, workers)
+	return e.startCluster(t, dir, ix, nil), ix
+}
+
+// startCluster switches the machines of a rendered cluster on, after adjust.
+func (e env) startCluster(t *testing.T, dir string, ix *cluster.Index, adjust func(*vm.FleetOptions)) *clusterRun {
+	t.Helper()
 	layout, err := vm.ClusterFleet(dir, ix, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -112,11 +188,27 @@ func (e env) bootCluster(t *testing.T, controlPlanes, workers int) (*clusterRun,
 	o := e.fleetOptions(t, dir)
 	o.Hosts, o.Network, o.Names, o.API, o.Kubeconfig = layout.Hosts, layout.Network, layout.Names, layout.API, layout.Kubeconfig
 	for i := range o.Hosts {
-		if i >= controlPlanes {
-			o.Hosts[i].Image = worker
+		if o.Hosts[i].Role == node.Worker {
+			o.Hosts[i].Image = e.workerImage(t)
 		}
 	}
-	return e.startFleet(t, o), ix
+	if adjust != nil {
+		adjust(&o)
+	}
+	return e.startFleet(t, o)
+}
+
+// workerImage is the image of workers.
+func (e env) workerImage(t *testing.T) string {
+	t.Helper()
+	image := os.Getenv("IMGBUILD_WORKER_IMAGE")
+	if image == "" {
+		image = filepath.Join(e.root, "out/worker-amd64.raw")
+	}
+	if _, err := os.Stat(image); err != nil {
+		t.Fatalf("%v; run make image PROFILE=worker first", err)
+	}
+	return image
 }
 
 // waitReady waits until every node is Ready.

@@ -6,14 +6,12 @@
 package e2e
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -128,6 +126,7 @@ func buildProbe(root string) (string, error) {
 // probeDir is where the probe's disk is mounted in the guest, by probeMount.
 const (
 	probeDir   = "/var/lib/imgbuildtest"
+	probeUnit  = "var-lib-imgbuildtest.mount"
 	probeMount = "[Unit]\nDescription=Test programs\n[Mount]\nWhat=/dev/disk/by-id/virtio-imgbuild1\nWhere=" + probeDir +
 		"\nType=erofs\nOptions=ro\n[Install]\nWantedBy=multi-user.target\n"
 )
@@ -139,7 +138,7 @@ func (e env) options(t *testing.T) vm.Options {
 	return vm.Options{
 		Spec: vm.Spec{Image: e.image, Disks: []string{e.probeDisk}, CPUs: min(4, max(2, runtime.NumCPU())), MemoryMiB: vm.DefaultMemoryMiB,
 			DiskSize: 8 << 30, Accel: vm.Accel(os.Getenv("IMGBUILD_E2E_ACCEL"))},
-		Units:   []vm.GuestUnit{{Name: "var-lib-imgbuildtest.mount", Contents: probeMount}},
+		Units:   []vm.GuestUnit{{Name: probeUnit, Contents: probeMount}},
 		Timeout: bootTimeout,
 		Events: func(ev vm.Event) {
 			mu.Lock()
@@ -156,7 +155,7 @@ const bootTimeout = 15 * time.Minute
 
 // guest is a running node and the clients to look at it.
 type guest struct {
-	view
+	inside
 	node *vm.Node
 }
 
@@ -174,29 +173,16 @@ func (e env) boot(t *testing.T, o vm.Options) (*guest, *vm.Result) {
 
 func (e env) start(t *testing.T, o vm.Options) *guest {
 	t.Helper()
+	e.needRoom(t, 1, o.Spec.MemoryMiB)
 	node, err := vm.Start(t.Context(), e.qemu, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(node.Close)
-	return &guest{view: view{T: t, env: e, kubeconfig: node.Kubeconfig}, node: node}
+	return &guest{inside: inside{view: view{T: t, env: e, kubeconfig: node.Kubeconfig}, pod: probePod}, node: node}
 }
 
 // with returns the guest for a subtest.
-func (g *guest) with(t *testing.T) *guest { return &guest{view: g.in(t), node: g.node} }
-
-// probeCommand runs the probe in its pod.
-func (g *guest) probeCommand(args ...string) (string, error) {
-	return g.try("", append([]string{"exec", probePod, "--", "/test/probe"}, args...)...)
-}
-
-func (g *guest) probeJSON(into any, args ...string) {
-	g.Helper()
-	out, err := g.probeCommand(args...)
-	if err == nil {
-		err = json.Unmarshal([]byte(out), into)
-	}
-	if err != nil {
-		g.Fatalf("probe %s: %v", strconv.Quote(strings.Join(args, " ")), err)
-	}
+func (g *guest) with(t *testing.T) *guest {
+	return &guest{inside: inside{view: g.in(t), pod: g.pod}, node: g.node}
 }

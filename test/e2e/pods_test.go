@@ -36,19 +36,6 @@ func hostPod(name string, command ...string) *core.Pod {
 	}
 }
 
-// probing is the pod whose exec runs the probe.
-func probing() *core.Pod {
-	privileged, directory := true, core.HostPathDirectory
-	pod := hostPod(probePod, "/pause")
-	pod.Spec.RestartPolicy = core.RestartPolicyAlways
-	pod.Spec.HostPID, pod.Spec.HostNetwork = true, true
-	pod.Spec.Volumes = append(pod.Spec.Volumes, core.Volume{Name: "test", VolumeSource: core.VolumeSource{HostPath: &core.HostPathVolumeSource{Path: probeDir, Type: &directory}}})
-	c := &pod.Spec.Containers[0]
-	c.VolumeMounts = append(c.VolumeMounts, core.VolumeMount{Name: "test", MountPath: "/test", ReadOnly: true})
-	c.SecurityContext = &core.SecurityContext{Privileged: &privileged}
-	return pod
-}
-
 // inClusterConfig reaches the API by the name that only CoreDNS knows.
 const inClusterConfig = `apiVersion: v1
 kind: Config
@@ -78,11 +65,11 @@ func client() (*core.ConfigMap, *core.Pod) {
 }
 
 // allPodsReady waits until kubectl get pods -A shows every pod Running and ready.
-func (g *guest) allPodsReady(names ...string) {
-	g.Helper()
-	g.eventually("all pods Running and ready", 5*time.Minute, func() error {
+func (v *view) allPodsReady(names ...string) {
+	v.Helper()
+	v.eventually("all pods Running and ready", 5*time.Minute, func() error {
 		var list core.PodList
-		if err := g.get(&list, "pods", "-A"); err != nil {
+		if err := v.get(&list, "pods", "-A"); err != nil {
 			return err
 		}
 		seen := map[string]bool{}
@@ -109,11 +96,12 @@ func (g *guest) allPodsReady(names ...string) {
 		}
 		return nil
 	})
-	g.Log(g.kubectl("get", "pods", "-A", "-o", "wide"))
+	v.Log(v.kubectl("get", "pods", "-A", "-o", "wide"))
 }
 
+// startProbe lets the guest be looked at from inside.
 func (g *guest) startProbe(t *testing.T) {
 	t.Helper()
-	g.apply(probing())
-	g.kubectl("wait", "--for=condition=Ready", "pod/"+probePod, "--timeout=120s")
+	v := g.in(t)
+	v.enter("")
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/imgbuild/imgbuild/builder/vm"
+	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/status"
 )
 
@@ -66,7 +67,7 @@ func survive(t *testing.T, e env, cuts ...cut) {
 		return err
 	})
 	g.statusFile(status.Ready)
-	g.checks()
+	g.checks(node.ControlPlane)
 }
 
 // cutPower boots the machine in dir and kills QEMU at the cut.

@@ -6,7 +6,7 @@
 //
 //	probe facts        mounts, device-mapper tables, boot id as JSON
 //	probe walk         what can be written below /, staying on the root file system, as JSON
-//	probe cat FILE     the file
+//	probe cat FILE...  the files, one after the other
 //	probe sums DIR...  SHA-256 of every file below the directories, sorted
 //	probe exec PROGRAM ARG...
 package main
@@ -50,13 +50,7 @@ func run(args []string) error {
 	case "walk":
 		return walk()
 	case "cat":
-		f, err := os.Open(args[1])
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		_, err = io.Copy(os.Stdout, f)
-		return err
+		return cat(args[1:])
 	case "sums":
 		return sums(args[1:])
 	case "exec":
@@ -170,6 +164,20 @@ func walk() error {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+func cat(files []string) error {
+	for _, path := range files {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(os.Stdout, f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func sums(dirs []string) error {
