@@ -4,6 +4,8 @@ package stock
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -32,18 +34,27 @@ type Media struct {
 // checkout, image the node image whose userland kube-proxy's image takes iptables from, and
 // component asks imgbuild for the programs of a component, as "imgbuild component NAME" does.
 func Prepare(ctx context.Context, root, image, dir string, component func(name string) ([]string, error)) (*Media, error) {
+	built, err := build(ctx, root, dir, component)
+	if err != nil {
+		return nil, err
+	}
 	content := filepath.Join(dir, "content")
-	if err := os.RemoveAll(content); err != nil {
+	m := &Media{Disk: filepath.Join(dir, "stock.erofs"), dir: content}
+	key, err := inputs(built, image)
+	if err != nil {
+		return nil, err
+	}
+	receipt := filepath.Join(dir, "stock.key")
+	if have, err := os.ReadFile(receipt); err == nil && string(have) == key {
+		return m, nil
+	}
+	if err := errors.Join(os.RemoveAll(receipt), os.RemoveAll(content)); err != nil {
 		return nil, err
 	}
 	for _, d := range []string{"bin", "images", "more"} {
 		if err := os.MkdirAll(filepath.Join(content, d), 0o755); err != nil {
 			return nil, err
 		}
-	}
-	built, err := build(ctx, root, dir, component)
-	if err != nil {
-		return nil, err
 	}
 	for _, p := range []string{"kubeadm", "ctr", "agent"} {
 		data, err := os.ReadFile(built[p])
@@ -67,8 +78,32 @@ func Prepare(ctx context.Context, root, image, dir string, component func(name s
 	if err := flannel().write(filepath.Join(content, "more"), built, node); err != nil {
 		return nil, err
 	}
-	m := &Media{Disk: filepath.Join(dir, "stock.erofs"), dir: content}
-	return m, pack(content, m.Disk)
+	if err := pack(content, m.Disk); err != nil {
+		return nil, err
+	}
+	return m, os.WriteFile(receipt, []byte(key), 0o644)
+}
+
+// inputs is a digest of what media are made from. A node image that was built again counts as
+// another.
+func inputs(programs programs, image string) (string, error) {
+	info, err := os.Stat(image)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	fmt.Fprintln(h, info.Size(), info.ModTime().UnixNano())
+	for _, name := range sortedKeys(programs) {
+		data, err := os.ReadFile(programs[name])
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(h, name, sha256.Sum256(data))
+	}
+	for _, i := range append(images(), flannel()) {
+		fmt.Fprintf(h, "%+v\n", i)
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)), nil
 }
 
 // nodeRoot opens the root file system inside a node image.
