@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coreos/ignition/v2/config/v3_5/types"
 	core "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
@@ -105,7 +106,7 @@ func (e env) renderForStock(t *testing.T, dir string) (ix *cluster.Index, pkiDir
 		t.Fatal("the starter does not say pki.mode: shared")
 	}
 	pkiDir = filepath.Join(dir, "test-pki")
-	snippet, err := butane(authorities(t, pkiDir))
+	snippet, err := butane()
 	file := filepath.Join(dir, "cluster.yaml")
 	err = errors.Join(err, os.WriteFile(filepath.Join(dir, "test.bu"), snippet, 0o600),
 		os.WriteFile(file, []byte(generate+"\n"+slowHosts+forStock), 0o600))
@@ -118,21 +119,41 @@ func (e env) renderForStock(t *testing.T, dir string) (ix *cluster.Index, pkiDir
 	if ix, err = cluster.ReadIndex(dir); err != nil {
 		t.Fatal(err)
 	}
+	addFiles(t, filepath.Join(dir, ix.Hosts[0].Ignition), authorities(t, pkiDir))
 	return ix, pkiDir
 }
 
-// butane is a snippet with files, and with the mounts of both disks.
-func butane(files []vm.GuestFile) ([]byte, error) {
-	type object = map[string]any
-	var list []object
-	for _, f := range files {
-		list = append(list, object{"path": f.Path, "mode": f.Mode, "contents": object{"inline": string(f.Data)}})
+// addFiles puts files into a rendered config that cluster.yaml may not name.
+func addFiles(t *testing.T, path string, files []vm.GuestFile) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
 	}
+	more, err := vm.Guest{Files: files}.Ignition()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config, other types.Config
+	if err := errors.Join(json.Unmarshal(text, &config), json.Unmarshal(more, &other)); err != nil {
+		t.Fatal(err)
+	}
+	config.Storage.Files = append(config.Storage.Files, other.Storage.Files...)
+	if text, err = json.Marshal(config); err == nil {
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// butane is a snippet with the mounts of both disks.
+func butane() ([]byte, error) {
+	type object = map[string]any
 	unit := func(name, contents string) object { return object{"name": name, "enabled": true, "contents": contents} }
-	return yaml.Marshal(object{"variant": "fcos", "version": "1.6.0", "storage": object{"files": list},
-		"systemd": object{"units": []object{
-			unit("run-stock.mount", strings.NewReplacer(probeDir, stockDir).Replace(probeMount)),
-			unit("var-lib-imgbuildtest.mount", strings.Replace(probeMount, "imgbuild1", "imgbuild2", 1))}}})
+	return yaml.Marshal(object{"variant": "fcos", "version": "1.6.0", "systemd": object{"units": []object{
+		unit("run-stock.mount", strings.Replace(probeMount, probeDir, stockDir, 1)),
+		unit("var-lib-imgbuildtest.mount", strings.Replace(probeMount, "imgbuild1", "imgbuild2", 1))}}})
 }
 
 // stockDir is where the stock media are mounted, on stock machines too.

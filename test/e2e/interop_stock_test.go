@@ -7,9 +7,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/imgbuild/imgbuild/builder/vm"
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/test/stock"
 )
@@ -62,6 +65,13 @@ pki:
   certificateKey: "` + stockKey + `"
 `
 
+func controlPlanesOf(role node.Role) string {
+	if role == node.ControlPlane {
+		return stockControlPlanes
+	}
+	return ""
+}
+
 // mirrorHosts makes containerd pull from the gateway.
 const mirrorHosts = `[host."http://10.53.0.1:5000"]
   capabilities = ["pull", "resolve"]
@@ -73,7 +83,11 @@ func TestJoinStock(t *testing.T) {
 	e := needLong(t)
 	dir := t.TempDir()
 	pkiDir := filepath.Join(dir, "test-pki")
-	ca := authorities(t, pkiDir)
+	// The cluster's authority is ours, so that the test can ask the API; kubeadm makes the others,
+	// with its own kind of key.
+	ca := slices.DeleteFunc(authorities(t, pkiDir), func(f vm.GuestFile) bool {
+		return filepath.Dir(f.Path) != kubeadm.PKIDir || !strings.HasPrefix(filepath.Base(f.Path), "ca.")
+	})
 	worker := os.Getenv("IMGBUILD_WORKER_IMAGE")
 	if worker == "" {
 		worker = filepath.Join(e.root, "out/worker-amd64.raw")
@@ -99,13 +113,12 @@ func TestJoinStock(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		more := ""
 		image := worker
 		if m.role == node.ControlPlane {
-			more, image = stockControlPlanes, ""
+			image = ""
 		}
 		g := &vm.Guest{Files: []vm.GuestFile{vm.Hostname(m.name), route(i + 1).File(m.address),
-			{Path: node.Path, Mode: 0o600, Data: fmt.Appendf(nil, stockDocument, m.role, more, m.name, m.address, caHash(t, pkiDir))},
+			{Path: node.Path, Mode: 0o600, Data: fmt.Appendf(nil, stockDocument, m.role, controlPlanesOf(m.role), m.name, m.address, caHash(t, pkiDir))},
 			{Path: "/etc/cni/net.d/10-bridge.conflist", Mode: 0o644, Data: config},
 			{Path: "/etc/containerd/certs.d/registry.k8s.io/hosts.toml", Mode: 0o644, Data: []byte(mirrorHosts)}}}
 		path := filepath.Join(dir, m.name+".ign")
@@ -114,6 +127,7 @@ func TestJoinStock(t *testing.T) {
 	}
 	x := e.startMixed(t, o, pkiDir, first)
 	x.waitReady()
+	x.fetchEtcdCA(first.Name)
 	t.Run("etcd", func(t *testing.T) { x.with(t).votes("stock-cp", "our-cp") })
 	t.Run("daemons", func(t *testing.T) { x.with(t).daemonsReady(len(stockNetwork)) })
 	t.Run("pods", func(t *testing.T) { x.with(t).podsReach("our-w", "stock-cp", true) })
@@ -122,6 +136,20 @@ func TestJoinStock(t *testing.T) {
 			t.Errorf("the API server of our control plane: %v", err)
 		}
 	})
+}
+
+// fetchEtcdCA takes etcd's authority from a stock control plane.
+func (x *mixed) fetchEtcdCA(from string) {
+	x.Helper()
+	for _, file := range []string{"etcd/ca.crt", "etcd/ca.key"} {
+		text, err := x.agents[from].Run(x.Context(), "cat "+kubeadm.PKIDir+"/"+file)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(x.pki, file), []byte(text), 0o600)
+		}
+		if err != nil {
+			x.Fatal(err)
+		}
+	}
 }
 
 // route is the static network of the i-th machine, with routes to the pods of the others.

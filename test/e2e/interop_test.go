@@ -74,6 +74,7 @@ func (e env) startMixed(t *testing.T, o vm.FleetOptions, authorities string, sto
 	}
 	o.Machine.Disks = []string{m.Disk, e.probeDisk}
 	c := e.startFleet(t, o)
+	t.Cleanup(func() { e.keepConsoles(t, c.fleet) })
 	l, err := c.fleet.Gateway.Listen(mirrorPort)
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +87,19 @@ func (e env) startMixed(t *testing.T, o vm.FleetOptions, authorities string, sto
 		x.agents[s.Name] = stock.Agent{Dial: c.fleet.Gateway.Dial, Name: s.Name, Address: s.Address}
 	}
 	return x
+}
+
+// keepConsoles leaves what machines said where a person finds it: kubeadm's words are among it.
+func (e env) keepConsoles(t *testing.T, f *vm.Fleet) {
+	for _, m := range f.Members {
+		text, err := os.ReadFile(m.Console())
+		if err == nil {
+			err = os.WriteFile(filepath.Join(e.root, "out/test", t.Name()+"-"+m.Host.Name+".log"), text, 0o644)
+		}
+		if err != nil {
+			t.Log(err)
+		}
+	}
 }
 
 // writeIgnition encodes a guest for a fleet's host.
