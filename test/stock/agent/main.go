@@ -52,11 +52,11 @@ func run(w http.ResponseWriter, r *http.Request) {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		answer.Status = exit.ExitCode()
+		os.Stderr.Write(out) // for the console; what a script prints otherwise may be secret
 	} else if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	os.Stderr.Write(out)
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(answer) // whoever asked has gone
 }
