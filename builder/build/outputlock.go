@@ -4,15 +4,11 @@ package build
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/builder/progress"
 	"github.com/imgbuild/imgbuild/builder/store"
 )
 
@@ -37,36 +33,25 @@ func (p *Project) Make(ctx context.Context, force bool) (result *Result, upToDat
 	return result, false, err
 }
 
-// lockOutput waits until no other process builds p.Output, and says so while it waits. The
-// lock is an flock on a file of the cache, which the kernel drops however its holder ends;
-// the file stays, because removing it would let a third process lock another of that name.
+// lockOutput waits until no other process builds p.Output, and says so while it waits.
 func (p *Project) lockOutput(ctx context.Context) (unlock func(), err error) {
 	name, err := p.outputLock()
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return nil, fault.Wrap(fault.Usage, err, "name a cache that can be written with --cache-dir")
-	}
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, fault.Wrap(fault.Usage, err, "name a cache that can be written with --cache-dir")
-	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		task := p.Sink.Start("wait for another build of "+p.Output, 0)
-		err = waitForLock(ctx, f)
-		task.Done(err)
+	var waiting progress.Task
+	unlock, err = p.Store.Lock(ctx, name, func() { waiting = p.Sink.Start("wait for another build of "+p.Output, 0) })
+	if waiting != nil {
+		waiting.Done(err)
 	}
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("waiting for another build of %s: %w", p.Output, err)
+		return nil, blame(ctx, fault.Usage, fmt.Errorf("lock of %s: %w", p.Output, err), "name a cache that can be written with --cache-dir")
 	}
-	return func() { f.Close() }, nil
+	return unlock, nil
 }
 
-// outputLock names the lock's file: the same however the output is spelled.
-func (p *Project) outputLock() (string, error) {
+// outputLock names the lock of p.Output: the same however the output is spelled.
+func (p *Project) outputLock() (store.Digest, error) {
 	output, err := filepath.Abs(p.Output)
 	if err != nil {
 		return "", err
@@ -74,19 +59,5 @@ func (p *Project) outputLock() (string, error) {
 	if dir, err := filepath.EvalSymlinks(filepath.Dir(output)); err == nil {
 		output = filepath.Join(dir, filepath.Base(output))
 	}
-	return filepath.Join(p.Store.Dir(), "outputs", string(store.DigestOf([]byte(output)))), nil
-}
-
-// waitForLock polls, because nothing interrupts a waiting flock.
-func waitForLock(ctx context.Context, f *os.File) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
+	return store.DigestOf([]byte("image " + output)), nil
 }

@@ -13,14 +13,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// held is one acquired lock. Locks are flocks on files under locks/, one per digest or
-// key: they exclude goroutines as well as processes, because each acquisition opens the
+// held is one acquired lock. Locks are flocks on files under locks/, one per digest, key or
+// piece of work: they exclude goroutines as well as processes, because each acquisition opens the
 // file anew, and the kernel drops them when their process dies in any way.
 type held struct{ f *os.File }
 
-// lock waits for the lock of name until ctx ends. flock cannot be interrupted, so it
-// polls; the work it waits for takes seconds.
+// Lock takes the lock of name, for work on something outside the store that no two builds
+// may do at once, and returns what lets go of it. When another process or goroutine has the
+// lock, waiting is called and Lock waits until ctx ends.
+func (s *Store) Lock(ctx context.Context, name Digest, waiting func()) (unlock func(), err error) {
+	if !isHex(string(name)) {
+		return nil, fmt.Errorf("cache lock %q: invalid digest", string(name))
+	}
+	l, err := s.lockOrWait(ctx, string(name), waiting)
+	if err != nil {
+		return nil, s.classify(err, 0)
+	}
+	return l.release, nil
+}
+
+// lock waits for the lock of a blob or entry until ctx ends.
 func (s *Store) lock(ctx context.Context, name string) (*held, error) {
+	return s.lockOrWait(ctx, name, func() {})
+}
+
+// lockOrWait polls, as flock cannot be interrupted; the work it waits for takes seconds.
+func (s *Store) lockOrWait(ctx context.Context, name string, waiting func()) (*held, error) {
 	if err := s.ready(); err != nil {
 		return nil, err
 	}
@@ -28,6 +46,9 @@ func (s *Store) lock(ctx context.Context, name string) (*held, error) {
 		l, err := s.attempt(name)
 		if l != nil || err != nil {
 			return l, err
+		}
+		if wait == time.Millisecond {
+			waiting()
 		}
 		select {
 		case <-ctx.Done():

@@ -10,7 +10,7 @@
 //	entries/ab/<key>/files/    the derived files themselves
 //	partial/<digest>           a download in progress, kept so that it can be resumed
 //	tmp/<key>.<random>/        a derived result in progress
-//	locks/<digest or key>      one flock per piece of work
+//	locks/<digest or key>      one flock per piece of work, on what is here or elsewhere
 //	in-use                     a flock every build shares and pruning wants for itself
 //
 // # What is detected, and when
