@@ -26,7 +26,7 @@ var layers = [][]string{
 	{"builder/plan", "builder/lock/resolve", "builder/initrd", "builder/inspect", "builder/vm"},
 	{"builder/rootfs", "builder/disk", "builder/timeline", "builder/cluster", "builder/vm/ethernet"},
 	{"builder/seal", "builder/uki"},
-	{"builder/source/deb", "builder/source/gomod", "builder/source/release", "builder/source/file"},
+	{"builder/source/deb", "builder/source/gomod", "builder/source/release"},
 	{"builder/source/fetch", "builder/lock"},
 	{"builder/tool", "builder/profile", "builder/manifest"},
 	{"builder/store"},
