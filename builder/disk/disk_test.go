@@ -189,10 +189,11 @@ func TestSlotsFollowTheSpecification(t *testing.T) {
 func TestTooSmallSaysByHowMuch(t *testing.T) {
 	s := spec(t, 512)
 	s.Layout.Root = 2 * mib
-	sizes, err := seal.Measure(s.Tree, seal.Options{Timestamp: s.Timestamp, Volume: "root"})
+	plan, err := seal.NewPlan(s.Tree, seal.Options{Timestamp: s.Timestamp, Volume: "root"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	sizes := plan.Sizes()
 	dir := t.TempDir()
 	_, err = disk.Write(t.Context(), filepath.Join(dir, "image.raw"), s, progress.Discard)
 	if fault.ClassOf(err) != fault.TooSmall || !strings.Contains(err.Error(), fmt.Sprintf("%d bytes", sizes.DataSize-2*mib)) {

@@ -61,7 +61,7 @@ func BenchmarkWriteRoot(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := seal.WriteRoot(b.Context(), out, io.NewOffsetWriter(out, 1<<30), tr, seal.Options{}); err != nil {
+		if _, err := writeRoot(b.Context(), out, io.NewOffsetWriter(out, 1<<30), tr, seal.Options{}); err != nil {
 			b.Fatal(err)
 		}
 		out.Close()
@@ -80,7 +80,7 @@ func BenchmarkWriteRootSync(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := seal.WriteRoot(b.Context(), out, io.NewOffsetWriter(out, 1<<30), tr, seal.Options{}); err != nil {
+		if _, err := writeRoot(b.Context(), out, io.NewOffsetWriter(out, 1<<30), tr, seal.Options{}); err != nil {
 			b.Fatal(err)
 		}
 		if err := out.Sync(); err != nil {
@@ -102,7 +102,7 @@ func BenchmarkCopySync(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := seal.WriteRoot(b.Context(), out, io.NewOffsetWriter(out, 600<<20), tr, seal.Options{}); err != nil {
+	if _, err := writeRoot(b.Context(), out, io.NewOffsetWriter(out, 600<<20), tr, seal.Options{}); err != nil {
 		b.Fatal(err)
 	}
 	if err := out.Sync(); err != nil {

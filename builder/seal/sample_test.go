@@ -4,16 +4,37 @@ package seal_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/imgbuild/imgbuild/builder/seal"
 	"github.com/imgbuild/imgbuild/builder/tree"
 )
+
+// measure returns how much room a tree takes.
+func measure(tr *tree.Tree, opts seal.Options) (seal.Sizes, error) {
+	p, err := seal.NewPlan(tr, opts)
+	if err != nil {
+		return seal.Sizes{}, err
+	}
+	return p.Sizes(), nil
+}
+
+// writeRoot plans and writes a tree.
+func writeRoot(ctx context.Context, data, hash io.WriterAt, tr *tree.Tree, opts seal.Options) (seal.Root, error) {
+	p, err := seal.NewPlan(tr, opts)
+	if err != nil {
+		return seal.Root{}, err
+	}
+	return p.Write(ctx, data, hash)
+}
 
 // put adds a node or fails the test.
 func put(t testing.TB, tr *tree.Tree, n tree.Node) {

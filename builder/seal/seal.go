@@ -14,12 +14,9 @@
 package seal
 
 import (
-	"context"
-	"io"
 	"runtime"
 
 	"github.com/imgbuild/imgbuild/builder/progress"
-	"github.com/imgbuild/imgbuild/builder/tree"
 )
 
 // BlockSize is the size in bytes of an EROFS block, a verity data block and a verity hash
@@ -72,24 +69,4 @@ type Root struct {
 	// Files counts inodes, Shared the bytes saved because files had equal content.
 	Files  int   `json:"files"`
 	Shared int64 `json:"shared"`
-}
-
-// Measure returns how much room the tree would take, without reading any content.
-func Measure(t *tree.Tree, opts Options) (Sizes, error) {
-	p, err := NewPlan(t, opts)
-	if err != nil {
-		return Sizes{}, err
-	}
-	return p.Sizes(), nil
-}
-
-// WriteRoot plans and writes in one call. Data and hash are the two partitions, each
-// addressed from its own start and reading as zeros; io.NewOffsetWriter makes them from
-// an image file.
-func WriteRoot(ctx context.Context, data, hash io.WriterAt, t *tree.Tree, opts Options) (Root, error) {
-	p, err := NewPlan(t, opts)
-	if err != nil {
-		return Root{}, err
-	}
-	return p.Write(ctx, data, hash)
 }

@@ -35,12 +35,12 @@ func (m *memory) ReadAt(p []byte, off int64) (int, error) {
 // sealed writes a tree to memory.
 func sealed(t testing.TB, tr *tree.Tree, opts seal.Options) (data, hash *memory, root seal.Root) {
 	t.Helper()
-	sizes, err := seal.Measure(tr, opts)
+	sizes, err := measure(tr, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	data, hash = newMemory(sizes.DataSize), newMemory(sizes.HashSize)
-	root, err = seal.WriteRoot(t.Context(), data, hash, tr, opts)
+	root, err = writeRoot(t.Context(), data, hash, tr, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,11 +155,11 @@ func TestDamagedContentIsRefused(t *testing.T) {
 			}
 			tr := tree.New()
 			put(t, tr, tree.Node{Path: "/usr/bin/tool", Kind: tree.Regular, Mode: 0o755, Content: content})
-			sizes, err := seal.Measure(tr, options)
+			sizes, err := measure(tr, options)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = seal.WriteRoot(t.Context(), newMemory(sizes.DataSize), newMemory(sizes.HashSize), tr, options)
+			_, err = writeRoot(t.Context(), newMemory(sizes.DataSize), newMemory(sizes.HashSize), tr, options)
 			var corrupt *seal.CorruptError
 			if !errors.As(err, &corrupt) || !errors.Is(err, tree.ErrCorrupt) {
 				t.Fatalf("error %v, want a CorruptError", err)
@@ -175,11 +175,11 @@ func TestCancelledWrite(t *testing.T) {
 	tr := sample(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	sizes, err := seal.Measure(tr, options)
+	sizes, err := measure(tr, options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = seal.WriteRoot(ctx, newMemory(sizes.DataSize), newMemory(sizes.HashSize), tr, options)
+	_, err = writeRoot(ctx, newMemory(sizes.DataSize), newMemory(sizes.HashSize), tr, options)
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("error %v, want that of the context", err)
 	}
@@ -199,17 +199,17 @@ func (f *full) WriteAt(p []byte, off int64) (int, error) {
 
 func TestWriteErrorsAreReported(t *testing.T) {
 	tr := sample(t)
-	sizes, err := seal.Measure(tr, options)
+	sizes, err := measure(tr, options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, limit := range []int64{0, seal.BlockSize, sizes.DataSize / 2, sizes.DataSize - 1} {
-		if _, err := seal.WriteRoot(t.Context(), &full{limit}, newMemory(sizes.HashSize), tr, options); !errors.Is(err, errFull) {
+		if _, err := writeRoot(t.Context(), &full{limit}, newMemory(sizes.HashSize), tr, options); !errors.Is(err, errFull) {
 			t.Errorf("data full after %d bytes: error %v", limit, err)
 		}
 	}
 	for _, limit := range []int64{0, seal.BlockSize, sizes.HashSize - 1} {
-		if _, err := seal.WriteRoot(t.Context(), newMemory(sizes.DataSize), &full{limit}, tr, options); !errors.Is(err, errFull) {
+		if _, err := writeRoot(t.Context(), newMemory(sizes.DataSize), &full{limit}, tr, options); !errors.Is(err, errFull) {
 			t.Errorf("hash tree full after %d bytes: error %v", limit, err)
 		}
 	}
@@ -224,7 +224,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	put(t, tr, tree.Node{Path: "/pipe", Kind: tree.Fifo, Content: tree.Bytes([]byte("x"))})
 	put(t, tr, tree.Node{Path: "/name", Kind: tree.Regular, Xattrs: map[string][]byte{"security": nil}})
 	put(t, tr, tree.Node{Path: "/big", Kind: tree.Regular, Xattrs: map[string][]byte{"user.x": make([]byte, 5000)}})
-	_, err := seal.Measure(tr, seal.Options{Volume: "seventeen letters"})
+	_, err := measure(tr, seal.Options{Volume: "seventeen letters"})
 	if err == nil {
 		t.Fatal("no error")
 	}
