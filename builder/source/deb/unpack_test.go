@@ -33,9 +33,6 @@ func TestUnpackAddsEveryKindOfEntry(t *testing.T) {
 			if u.Name != "sample" || u.Version != "1.0-1" || u.Fields.Get("Description") != "x\n y" {
 				t.Errorf("control fields: %+v", u)
 			}
-			if got := u.Scripts(); len(got) != 1 || got["postinst"] != "content of ./postinst" {
-				t.Errorf("scripts %q", got)
-			}
 			tr := tree.New()
 			if err := u.AddTo(tr); err != nil {
 				t.Fatal(err)
@@ -161,13 +158,6 @@ func TestAddToFollowsLinks(t *testing.T) {
 	}
 	if tr.Lookup("/run/x") == nil || tr.Lookup("/var/run").Kind != tree.Symlink {
 		t.Errorf("paths %v", tr.Paths())
-	}
-}
-
-func TestConffiles(t *testing.T) {
-	u := Unpacked{control: map[string]string{"conffiles": "/etc/a\nremove-on-upgrade /etc/b\n\n"}}
-	if got := u.Conffiles(); !slices.Equal(got, []string{"/etc/a", "/etc/b"}) {
-		t.Errorf("got %q", got)
 	}
 }
 

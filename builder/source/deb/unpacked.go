@@ -24,7 +24,6 @@ type Unpacked struct {
 	// Entries are the paths it ships, in archive order.
 	Entries []Entry
 
-	control  map[string]string
 	contents string
 }
 
@@ -42,39 +41,7 @@ func loadUnpacked(dir string) (*Unpacked, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Unpacked{Name: ix.Package, Version: ix.Version, Fields: fields, Entries: ix.Entries, control: ix.Control, contents: filepath.Join(dir, contentsFile)}, nil
-}
-
-// Conffiles returns the paths the package declares as configuration files.
-func (u *Unpacked) Conffiles() []string {
-	var out []string
-	for line := range strings.SplitSeq(u.control["conffiles"], "\n") {
-		if line = strings.TrimSpace(strings.TrimPrefix(line, "remove-on-upgrade ")); line != "" {
-			out = append(out, line)
-		}
-	}
-	return out
-}
-
-// maintainerScripts are the programs dpkg would run; imgbuild runs none of them.
-var maintainerScripts = []string{"preinst", "postinst", "prerm", "postrm", "config"}
-
-// Scripts returns the text of the maintainer scripts by name. They are never run; tests
-// read them to check that the declarative steps cover what they would have done.
-func (u *Unpacked) Scripts() map[string]string {
-	out := map[string]string{}
-	for _, name := range maintainerScripts {
-		if text, ok := u.control[name]; ok {
-			out[name] = text
-		}
-	}
-	return out
-}
-
-// ControlFile returns a file of control.tar such as "triggers", and whether it is there.
-func (u *Unpacked) ControlFile(name string) (string, bool) {
-	text, ok := u.control[name]
-	return text, ok
+	return &Unpacked{Name: ix.Package, Version: ix.Version, Fields: fields, Entries: ix.Entries, contents: filepath.Join(dir, contentsFile)}, nil
 }
 
 // mergedDirs are the top-level directories that a usr-merged system has as links.
