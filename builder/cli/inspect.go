@@ -91,6 +91,13 @@ func printManifest(w io.Writer, doc json.RawMessage, packages bool) error {
 	for _, c := range m.Components {
 		fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\n", c.Name, c.Version, c.Recipe, c.Module)
 	}
+	if len(m.Releases) > 0 {
+		fmt.Fprintln(w)
+		fmt.Fprintln(w, "RELEASE\tVERSION\tSHA-256\tURL")
+	}
+	for _, r := range m.Releases {
+		fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\n", r.Name, r.Version, r.SHA256, r.URL)
+	}
 	fmt.Fprintln(w)
 	if !packages {
 		_, err := fmt.Fprintf(w, "packages\t%d (list them with --packages)\nplan key\t%s\n", len(m.Packages), m.Key)

@@ -79,6 +79,9 @@ func TestReleaseGoesIntoTheImage(t *testing.T) {
 	if len(m.Releases) != 1 || m.Releases[0].URL != r.url || m.Releases[0].SHA256 != r.sum || m.Releases[0].Files["/usr/bin/agent"] != r.sum {
 		t.Errorf("the manifest has %+v", m.Releases)
 	}
+	if text := r.run(t, "inspect", r.image).out; !strings.Contains(text, r.url) {
+		t.Errorf("inspect shows no release: %s", text)
+	}
 	want := digest(t, r.image)
 	r.build(t, "--force", "--offline")
 	if digest(t, r.image) != want || r.requests.Load() != 1 {
