@@ -87,8 +87,8 @@ func stamps(file string) (string, error) {
 	parts := strings.SplitN(strings.TrimPrefix(c.Module.Version, "v"), ".", 3)
 	values := strings.NewReplacer("${version}", c.Module.Version, "${major}", parts[0], "${minor}", parts[min(1, len(parts)-1)])
 	var flags []string
-	for name, value := range c.Variables {
-		flags = append(flags, "-X "+name+"="+values.Replace(value))
+	for _, name := range sortedKeys(c.Variables) { // in another order the linker would run again
+		flags = append(flags, "-X "+name+"="+values.Replace(c.Variables[name]))
 	}
 	return strings.Join(flags, " "), nil
 }
