@@ -123,7 +123,7 @@ func (f *Follower) look(ctx context.Context) ([]endpoint.Member, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.view = controlPlanes(nodes)
+	f.view = controlPlanes(nodes, c.VIP.Unmap())
 	for _, cp := range f.view {
 		for _, a := range cp.Addresses {
 			if a.Is4() == c.Address.Is4() {
@@ -138,8 +138,9 @@ func (f *Follower) look(ctx context.Context) ([]endpoint.Member, error) {
 	return seen, nil
 }
 
-// controlPlanes reads what nodes say about themselves.
-func controlPlanes(nodes []corev1.Node) []endpoint.ControlPlane {
+// controlPlanes reads what nodes say about themselves. The virtual address is nobody's own,
+// whatever a kubelet finds on its machine.
+func controlPlanes(nodes []corev1.Node, virtual netip.Addr) []endpoint.ControlPlane {
 	var out []endpoint.ControlPlane
 	for _, n := range nodes {
 		if _, ok := n.Labels[kubeadm.ControlPlaneLabel]; !ok {
@@ -148,7 +149,7 @@ func controlPlanes(nodes []corev1.Node) []endpoint.ControlPlane {
 		_, ours := n.Labels[kubeadm.DeliveryLabel]
 		cp := endpoint.ControlPlane{Name: n.Name, Foreign: !ours, Peers: endpoint.Announced(n.Annotations[endpoint.Annotation])}
 		for _, a := range n.Status.Addresses {
-			if ip, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
+			if ip, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP && ip.Unmap() != virtual {
 				cp.Addresses = append(cp.Addresses, ip.Unmap())
 			}
 		}
@@ -255,7 +256,9 @@ func (s *State) admit(ctx context.Context) error {
 func (f *Follower) Run(ctx context.Context, patience, pause time.Duration) error {
 	deadline, last, wait := f.Now().Add(patience), "", pause
 	for {
-		r, err := f.Once(ctx)
+		once, cancel := context.WithTimeout(ctx, 2*time.Minute) // a unit that does not reload
+		r, err := f.Once(once)
+		cancel()
 		if len(r.Changed) > 0 {
 			f.State.Log.Info("follow", "written", strings.Join(r.Changed, " "))
 		}

@@ -27,7 +27,7 @@ import (
 func cpNode(name, address, peers string) corev1.Node {
 	n := corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{kubeadm.ControlPlaneLabel: "", kubeadm.DeliveryLabel: "verity"},
 		Annotations: map[string]string{endpoint.Annotation: peers}}}
-	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: name}, {Type: corev1.NodeInternalIP, Address: "2001:db8::99"}, {Type: corev1.NodeInternalIP, Address: address}}
+	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: name}, {Type: corev1.NodeInternalIP, Address: "192.0.2.10"}, {Type: corev1.NodeInternalIP, Address: "2001:db8::99"}, {Type: corev1.NodeInternalIP, Address: address}}
 	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 	return n
 }
@@ -91,7 +91,7 @@ func TestFollowAfterABoot(t *testing.T) {
 	if got := f.did(); got != "reload keepalived.service, announce 192.0.2.12,192.0.2.13" || !r.Runs {
 		t.Errorf("%q %+v", got, r)
 	}
-	if text := content(t, f.State, vip.ConfigFile); !strings.Contains(text, "192.0.2.13 min_ttl") || strings.Contains(text, "2001:") {
+	if text := content(t, f.State, vip.ConfigFile); !strings.Contains(text, "192.0.2.13 min_ttl") || strings.Contains(text, "2001:") || strings.Contains(text, "192.0.2.10 min_ttl") {
 		t.Error(text)
 	}
 }

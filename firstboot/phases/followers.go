@@ -9,10 +9,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/imgbuild/imgbuild/firstboot/balancer"
@@ -111,6 +113,8 @@ func NewFollower(s *State) *Follower {
 		return nodes, err
 	}
 	f.Announce = func(ctx context.Context, value string) error {
+		ctx, cancel := context.WithTimeout(ctx, answer)
+		defer cancel()
 		return answered.Annotate(ctx, s.Config.NodeName, endpoint.Annotation, value)
 	}
 	f.APIServers = func(ctx context.Context) ([]netip.Addr, error) {
@@ -139,14 +143,15 @@ func (s *State) nodesOfAny(ctx context.Context) (*cluster.Client, []corev1.Node,
 	type result struct {
 		c     *cluster.Client
 		nodes []corev1.Node
+		from  int
 		err   error
 	}
 	ctx, cancel := context.WithTimeout(ctx, answer)
 	defer cancel()
 	results := make(chan result, len(n.Cluster.ControlPlanes))
-	for _, p := range n.Cluster.ControlPlanes {
+	for i, p := range n.Cluster.ControlPlanes {
 		go func() {
-			r := result{}
+			r := result{from: i}
 			server := "https://" + net.JoinHostPort(p.Address, strconv.Itoa(int(s.Config.APIPort)))
 			if r.c, r.err = cluster.FromFile(file, server); r.err == nil {
 				r.nodes, r.err = r.c.Nodes(ctx)
@@ -157,24 +162,35 @@ func (s *State) nodesOfAny(ctx context.Context) (*cluster.Client, []corev1.Node,
 			results <- r
 		}()
 	}
-	var errs []error
-	for range n.Cluster.ControlPlanes {
+	errs := make([]error, len(n.Cluster.ControlPlanes))
+	for range errs {
 		r := <-results
 		if r.err == nil {
 			return r.c, r.nodes, nil
 		}
-		errs = append(errs, r.err)
+		errs[r.from] = r.err
 	}
 	return nil, nil, fmt.Errorf("no API server lists the nodes: %w", errors.Join(errs...))
 }
 
-// addressOwned says whether anybody answers at the virtual address. A refused connection is
-// an answer; no route to the host and silence are none.
+// addressOwned says whether anybody has the virtual address. An owner need not serve: a refused
+// connection is an answer, and so is one to the question for its link-layer address, which the
+// attempt to connect makes the kernel ask.
 func (s *State) addressOwned(ctx context.Context) bool {
 	at := net.JoinHostPort(s.Config.VIP.String(), strconv.Itoa(int(s.Config.EndpointPort)))
 	conn, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "tcp", at)
 	if err == nil {
 		conn.Close()
 	}
-	return err == nil || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET)
+	if err == nil || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) {
+		return true
+	}
+	neighbours, err := netlink.NeighList(0, netlink.FAMILY_ALL)
+	if err != nil {
+		return true // nobody takes what may be somebody's
+	}
+	return slices.ContainsFunc(neighbours, func(n netlink.Neigh) bool {
+		a, ok := netip.AddrFromSlice(n.IP)
+		return ok && a.Unmap() == s.Config.VIP.Unmap() && n.State&(netlink.NUD_REACHABLE|netlink.NUD_STALE|netlink.NUD_DELAY|netlink.NUD_PROBE|netlink.NUD_PERMANENT) != 0
+	})
 }
