@@ -25,6 +25,7 @@ func (b *bench) boot() error {
 		return err
 	}
 	for i, cpus := range b.cpus {
+		with := fmt.Sprintf(" (%d CPUs, TCG)", cpus)
 		c := comparison{baseline: "stock kubeadm init", ratio: 0.45}
 		if cpus >= 4 {
 			c.target = 50
@@ -32,11 +33,11 @@ func (b *bench) boot() error {
 		for run := range b.runs {
 			last := i == len(b.cpus)-1 && run == b.runs-1
 			if err := b.bootBoth(qemu, media, cpus, last, &c); err != nil {
-				return err
+				return errors.Join(err, b.compare(with, c))
 			}
 			b.say("boot %d with %d CPUs: Ready in %.1f s, stock kubeadm in %.1f s", run+1, cpus, c.ours[run].ready, c.stock[run].ready)
 		}
-		if err := b.compare(fmt.Sprintf(" (%d CPUs, TCG)", cpus), c); err != nil {
+		if err := b.compare(with, c); err != nil {
 			return err
 		}
 	}
@@ -76,18 +77,27 @@ type comparison struct {
 	target, ratio float64
 }
 
-// compare reports a comparison; with is added to every name.
+// compare reports a comparison, as far as it was made; with is added to every name.
 func (b *bench) compare(with string, c comparison) error {
-	b.report.add(Measure{Name: "power-on to Ready" + with, Unit: "s", Runs: column(c.ours, ready), Target: c.target})
-	b.report.add(Measure{Name: c.baseline + with, Unit: "s", Runs: column(c.stock, ready), Note: "power-on to kubeadm done and Ready"})
-	b.report.add(Measure{Name: "ours : stock" + with, Unit: "ratio", Runs: ratios(column(c.ours, ready), column(c.stock, ready)), Target: c.ratio})
-	b.report.add(Measure{Name: "host CPU time until Ready, ours" + with, Unit: "s", Runs: column(c.ours, processor)})
-	b.report.add(Measure{Name: "host CPU time until Ready, stock" + with, Unit: "s", Runs: column(c.stock, processor)})
+	if len(c.ours) > 0 {
+		b.report.add(Measure{Name: "power-on to Ready" + with, Unit: "s", Runs: column(c.ours, ready), Target: c.target})
+		b.report.add(Measure{Name: "host CPU time until Ready, ours" + with, Unit: "s", Runs: column(c.ours, processor)})
+	}
+	if len(c.stock) > 0 {
+		b.report.add(Measure{Name: c.baseline + with, Unit: "s", Runs: column(c.stock, ready), Note: "power-on to kubeadm done and Ready"})
+		b.report.add(Measure{Name: "host CPU time until Ready, stock" + with, Unit: "s", Runs: column(c.stock, processor)})
+	}
+	if n := min(len(c.ours), len(c.stock)); n > 0 {
+		b.report.add(Measure{Name: "ours : stock" + with, Unit: "ratio", Runs: ratios(column(c.ours[:n], ready), column(c.stock[:n], ready)), Target: c.ratio})
+	}
 	return errors.Join(b.picture("imgbuild"+with, c.ours), b.picture(c.baseline+with, c.stock))
 }
 
 // picture keeps the last of several boots, for programs in the report and for people beside it.
 func (b *bench) picture(name string, boots []booted) error {
+	if len(boots) == 0 {
+		return nil
+	}
 	line := boots[len(boots)-1].line
 	b.report.line(name, line)
 	file := strings.Join(strings.FieldsFunc(name, func(r rune) bool { return strings.ContainsRune(" ,()", r) }), "-") + ".svg"

@@ -64,7 +64,7 @@ func (s shape) comparable() bool { return s.controlPlanes > 1 && s.workers == 0 
 // bootsOfShape are the boots of one shape so far.
 type bootsOfShape struct {
 	shape
-	ours, stock []booted
+	comparison
 }
 
 // cluster measures clusters from power-on to the last Ready node, all machines switched on at
@@ -77,7 +77,7 @@ func (b *bench) cluster() error {
 	}
 	all := make([]bootsOfShape, len(b.shapes))
 	for i, s := range b.shapes {
-		all[i].shape = s
+		all[i] = bootsOfShape{s, comparison{baseline: "stock kubeadm init and join", ratio: 0.4}}
 		if !s.comparable() {
 			continue
 		}
@@ -85,58 +85,48 @@ func (b *bench) cluster() error {
 			return err
 		}
 	}
-	err = b.clusters(qemu, all)
-	for i := range all {
-		if e := b.reportCluster(&all[i]); e != nil {
-			return errors.Join(err, e)
-		}
+	errs := []error{b.clusters(qemu, all)}
+	for _, s := range all {
+		errs = append(errs, b.compare(fmt.Sprintf(", %s (%d CPUs each, TCG)", s.words(), vm.FleetCPUs), s.comparison))
 	}
 	b.reportParallel(all)
-	return err
+	return errors.Join(errs...)
 }
 
-// clusters boots every shape as often as asked for, ours and stock by turns. What goes wrong
-// with the virtual address does not keep the rest from being measured.
-func (b *bench) clusters(qemu *tool.Set, all []bootsOfShape) (err error) {
+// clusters boots every shape as often as asked for, stock and ours by turns. What goes wrong
+// does not keep the other of the two from being measured, and ends it then.
+func (b *bench) clusters(qemu *tool.Set, all []bootsOfShape) error {
+	var errs []error
+	note := func(who string, s *bootsOfShape, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s, %s: %w", who, s.words(), err))
+		}
+	}
 	for run := range b.runs {
 		failover := run == b.runs-1
 		for i := range all {
 			s := &all[i]
-			then := func(*vm.Fleet, *cluster.Index) {}
+			if s.comparable() {
+				r, err := b.stockCluster(qemu, s.controlPlanes)
+				if note("stock kubeadm", s, err); err == nil {
+					s.stock = append(s.stock, r)
+				}
+			}
+			then := func(*running, *cluster.Index) {}
 			if failover && s.controlPlanes >= 3 {
 				failover = false
-				then = func(f *vm.Fleet, ix *cluster.Index) { err = errors.Join(err, b.incidents(f, ix)) }
+				then = func(f *running, ix *cluster.Index) { note("failover", s, b.incidents(f, ix)) }
 			}
-			r, e := b.ourCluster(qemu, s.shape, then)
-			if e != nil {
-				return errors.Join(err, fmt.Errorf("imgbuild, %s: %w", s.words(), e))
+			r, err := b.ourCluster(qemu, s.shape, then)
+			if note("imgbuild", s, err); err == nil {
+				s.ours = append(s.ours, r)
 			}
-			s.ours = append(s.ours, r)
-			if !s.comparable() {
-				continue
+			if len(errs) > 0 {
+				return errors.Join(errs...)
 			}
-			if r, e = b.stockCluster(qemu, s.controlPlanes); e != nil {
-				return errors.Join(err, fmt.Errorf("stock kubeadm, %s: %w", s.words(), e))
-			}
-			s.stock = append(s.stock, r)
 		}
 	}
-	return err
-}
-
-// reportCluster reports one shape, as far as it was measured.
-func (b *bench) reportCluster(s *bootsOfShape) error {
-	with := fmt.Sprintf(", %s (%d CPUs each, TCG)", s.words(), vm.FleetCPUs)
-	n := len(s.stock)
-	switch {
-	case len(s.ours) == 0:
-		return nil
-	case n == 0:
-		b.report.add(Measure{Name: "power-on to all Ready" + with, Unit: "s", Runs: column(s.ours, ready)})
-		b.report.add(Measure{Name: "host CPU time until all Ready" + with, Unit: "s", Runs: column(s.ours, processor)})
-		return b.picture("imgbuild"+with, s.ours)
-	}
-	return b.compare(with, comparison{ours: s.ours[:n], stock: s.stock, baseline: "stock kubeadm init and join", ratio: 0.4})
+	return nil
 }
 
 // reportParallel compares several control planes with one. What one does in parallel with
@@ -165,7 +155,7 @@ func (b *bench) reportParallel(all []bootsOfShape) {
 }
 
 // ourCluster boots a rendered cluster once, and calls then while it runs.
-func (b *bench) ourCluster(qemu *tool.Set, s shape, then func(*vm.Fleet, *cluster.Index)) (r booted, err error) {
+func (b *bench) ourCluster(qemu *tool.Set, s shape, then func(*running, *cluster.Index)) (r booted, err error) {
 	dir := filepath.Join(b.dir, "cluster")
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	ix, err := b.render(dir, s)
@@ -186,13 +176,13 @@ func (b *bench) ourCluster(qemu *tool.Set, s shape, then func(*vm.Fleet, *cluste
 		}
 	}
 	o.Dir = filepath.Join(dir, "run")
-	f, r, err := b.powerOn(qemu, "imgbuild, "+s.words(), o, nil)
+	f, err := b.powerOn(qemu, "imgbuild, "+s.words(), o, handedOver, false)
 	if err != nil {
 		return r, err
 	}
 	defer f.Close()
 	then(f, ix)
-	return r, nil
+	return f.booted, nil
 }
 
 // render makes a cluster with the tool's own starter.

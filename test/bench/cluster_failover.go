@@ -19,12 +19,12 @@ import (
 )
 
 // patience bounds what takes seconds on real hardware, on emulated machines.
-const patience = 10 * time.Minute
+const patience = 5 * time.Minute
 
 // clusterVIP is a running cluster whose virtual address is watched.
 type clusterVIP struct {
 	*bench
-	fleet    *vm.Fleet
+	fleet    *running
 	address  netip.Addr
 	endpoint string
 	apiPort  int
@@ -61,12 +61,15 @@ func (b *bench) clusterOutages() []outage {
 
 // incidents measures in a running cluster how long it takes until the virtual address is
 // announced again, and until the API answers on it.
-func (b *bench) incidents(f *vm.Fleet, ix *cluster.Index) error {
+func (b *bench) incidents(f *running, ix *cluster.Index) error {
 	address, err := netip.ParseAddr(ix.VIP)
 	if err != nil {
 		return fmt.Errorf("the cluster's virtual address: %w", err)
 	}
 	c := &clusterVIP{bench: b, fleet: f, address: address, endpoint: ix.Endpoint, apiPort: ix.APIPort}
+	if _, err := b.allFinished(f, patience); err != nil {
+		return err
+	}
 	for _, o := range b.clusterOutages() {
 		var announced, answered []float64
 		for i := range o.times {
@@ -119,7 +122,7 @@ func (c *clusterVIP) suffer(o outage, owner *vm.Member) (announced, answered tim
 			return 0, 0, c.ctx.Err()
 		}
 	}
-	if err := c.until("the API answers on "+c.endpoint, func(ctx context.Context) error { return c.fleet.Ask(ctx, c.endpoint, "/readyz") }); err != nil {
+	if err := c.answers(c.endpoint); err != nil {
 		return 0, 0, err
 	}
 	answered = time.Since(began)
@@ -149,22 +152,22 @@ func (c *clusterVIP) killKeepalived(m *vm.Member) (at time.Time, err error) {
 // calm waits until one machine owns the address and the API answers on every control plane,
 // and for a moment more.
 func (c *clusterVIP) calm() (owner *vm.Member, err error) {
-	err = c.until("one owner, and every API server answers", func(ctx context.Context) error {
-		for _, m := range c.fleet.Members {
-			if m.Host.Role != node.ControlPlane {
-				continue
-			}
-			if err := c.fleet.Ask(ctx, net.JoinHostPort(m.Host.Address.String(), strconv.Itoa(c.apiPort)), "/readyz"); err != nil {
-				return fmt.Errorf("%s: %w", m.Host.Name, err)
-			}
+	for _, m := range c.fleet.Members {
+		if m.Host.Role != node.ControlPlane {
+			continue
 		}
+		if err := c.answers(net.JoinHostPort(m.Host.Address.String(), strconv.Itoa(c.apiPort))); err != nil {
+			return nil, err
+		}
+	}
+	err = c.until("one machine has "+c.address.String(), func(ctx context.Context) error {
 		macs, err := c.fleet.Switch.WhoHas(ctx, c.address, 2*time.Second)
 		if err != nil {
 			return err
 		}
 		i := slices.IndexFunc(c.fleet.Members, func(m *vm.Member) bool { return slices.Contains(macs, m.Host.MAC) })
 		if len(macs) != 1 || i < 0 {
-			return fmt.Errorf("%s is claimed by %v", c.address, macs)
+			return fmt.Errorf("it is claimed by %v", macs)
 		}
 		owner = c.fleet.Members[i]
 		return nil
@@ -175,17 +178,27 @@ func (c *clusterVIP) calm() (owner *vm.Member, err error) {
 	return owner, c.pause(calm)
 }
 
-// until repeats something until it succeeds.
+// answers waits until the API answers at an address.
+func (c *clusterVIP) answers(address string) error {
+	return c.until("the API answers at "+address, func(ctx context.Context) error { return c.fleet.Ask(ctx, address, "/readyz") })
+}
+
+// until repeats something until it succeeds, and says now and then why it does not.
 func (c *clusterVIP) until(what string, check func(context.Context) error) error {
-	for end := time.Now().Add(patience); ; {
+	began, said := time.Now(), time.Now()
+	for {
 		ctx, cancel := context.WithTimeout(c.ctx, 30*time.Second)
 		err := check(ctx)
 		cancel()
 		if err == nil {
 			return nil
 		}
-		if time.Now().After(end) {
+		if time.Since(began) > patience {
 			return fmt.Errorf("%s: not within %s: %w", what, patience, err)
+		}
+		if time.Since(said) > 20*time.Second {
+			said = time.Now()
+			c.say("waiting until %s: %v", what, err)
 		}
 		if err := c.pause(50 * time.Millisecond); err != nil {
 			return err

@@ -55,13 +55,14 @@ func (b *bench) stockCluster(qemu *tool.Set, count int) (r booted, err error) {
 	}
 	o.Machine.Disks = []string{media.Disk}
 	o.Timeout = 2 * bootLimit
-	f, r, err := b.powerOn(qemu, fmt.Sprintf("stock kubeadm, %d control planes", count), o, func(e vm.Event) bool {
+	f, err := b.powerOn(qemu, fmt.Sprintf("stock kubeadm, %d control planes", count), o, func(e vm.Event) bool {
 		return e.Kind == vm.Mark && (e.Name == stock.InitMark || e.Name == stock.JoinMark)
-	})
-	if err == nil {
-		f.Close()
+	}, true)
+	if err != nil {
+		return r, err
 	}
-	return r, err
+	f.Close()
+	return f.booted, nil
 }
 
 // stockFleet describes the machines. The authority is made in advance, so that the others and

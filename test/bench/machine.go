@@ -54,14 +54,17 @@ type candidate struct {
 	whole bool
 }
 
+// handedOver recognises that first boot is done.
+func handedOver(e vm.Event) bool {
+	return e.Kind == vm.PhaseEnded && e.Name == phases.HandOver && e.State == "ok"
+}
+
 func (b *bench) ours(cpus int) (c candidate, err error) {
 	guest, err := vm.SingleNode("cp-1", time.Now())
 	if err != nil {
 		return c, err
 	}
-	c.finished = func(e vm.Event) bool {
-		return e.Kind == vm.PhaseEnded && e.Name == phases.HandOver && e.State == "ok"
-	}
+	c.finished = handedOver
 	err = b.complete(&c, "imgbuild", cpus, guest)
 	return c, err
 }

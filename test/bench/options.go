@@ -19,6 +19,8 @@ type options struct {
 	runs, kills, outages int
 	cpus                 []int
 	shapes               []shape
+	// asked says that parts were named, so that none of them may be left out.
+	asked bool
 }
 
 // parse reads the command line: flags and the parts to run, in any order.
@@ -48,6 +50,7 @@ func parse(args []string) (o options, chosen []part, err error) {
 		}
 		o.shapes = append(o.shapes, s)
 	}
+	o.asked = flags.NArg() > 0
 	chosen, err = choose(flags.Args())
 	return o, chosen, err
 }
