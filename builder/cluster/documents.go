@@ -67,6 +67,7 @@ func (s *Source) document(h *Host, m *material) *node.Node {
 		n.Join.CAVerification = node.VerifyToken
 	}
 	if h.Role == node.ControlPlane {
+		n.Cluster.Kubelet = &c.Kubelet // never what a role or a host adds
 		n.APIServer = node.APIServer{Port: int32(c.APIServer.Port), CertSANs: c.certSANs(), ExtraArgs: c.APIServer.ExtraArgs}
 		n.Etcd = node.Etcd{HeartbeatInterval: c.Etcd.HeartbeatInterval, ElectionTimeout: c.Etcd.ElectionTimeout, ExtraArgs: c.Etcd.ExtraArgs}
 		n.PKI.CertificateKey, n.PKI.Initiator = m.certificateKey, c.PKI.Initiator
@@ -179,7 +180,7 @@ func (v *validator) documents() {
 // origins maps keys of the node document to those of cluster.yaml.
 var origins = []struct{ from, to string }{
 	{"cluster.endpoint", "endpoint"}, {"cluster.name", "name"}, {"cluster.kubernetesVersion", "kubernetesVersion"},
-	{"cluster.networking.", "networking."}, {"cluster.proxyMode", "networking.proxyMode"},
+	{"cluster.kubelet.", "kubelet."}, {"cluster.networking.", "networking."}, {"cluster.proxyMode", "networking.proxyMode"},
 	{"pki.", "pki."}, {"bootstrapTokens[0].ttl", "join.tokenTTL"}, {"apiServer.", "apiServer."}, {"etcd.", "etcd."},
 	{"network.manifests", "podNetwork.manifests"}, {"network.", "podNetwork."}, {"delivery.", "delivery."},
 	{"vip.", "vip."}, {"timeouts.", "timeouts."}, {"callback.ca", "callback.caFile"}, {"callback.token", "callback.tokenFile"}, {"callback.url", "callback.url"},

@@ -37,13 +37,17 @@ type Cluster struct {
 	APIServer   APIServer   `yaml:"apiServer,omitempty"`
 	Etcd        Etcd        `yaml:"etcd,omitempty"`
 	// Kubelet is what every host's kubelet starts from.
-	Kubelet  node.Kubelet  `yaml:"kubelet,omitempty"`
+	Kubelet node.Kubelet `yaml:"kubelet,omitempty"`
+	// Timeouts bound the waits of first boot.
 	Timeouts node.Timeouts `yaml:"timeouts,omitempty"`
 	Callback Callback      `yaml:"callback,omitempty"`
 	// TimeServers replace the image's.
-	TimeServers []string      `yaml:"timeServers,omitempty"`
-	Registries  []Registry    `yaml:"registries,omitempty"`
-	Delivery    node.Delivery `yaml:"delivery,omitempty"`
+	TimeServers []string `yaml:"timeServers,omitempty"`
+	// Registries say where images of registries are pulled from, each at most once.
+	Registries []Registry `yaml:"registries,omitempty"`
+	// Delivery says where programs run from, and which images are for nodes that are not
+	// made by imgbuild.
+	Delivery node.Delivery `yaml:"delivery,omitempty"`
 	// Butane are files with snippets for every host.
 	Butane []string `yaml:"butane,omitempty"`
 	Roles  Roles    `yaml:"roles,omitempty"`
@@ -224,8 +228,10 @@ type Mirror struct {
 
 // Roles hold what all hosts of one role have in common.
 type Roles struct {
+	// ControlPlane is for hosts with role control-plane.
 	ControlPlane RoleSettings `yaml:"controlPlane,omitempty"`
-	Worker       RoleSettings `yaml:"worker,omitempty"`
+	// Worker is for hosts with role worker.
+	Worker RoleSettings `yaml:"worker,omitempty"`
 }
 
 // RoleSettings add to those of the cluster; a host's own add to these.
@@ -260,13 +266,13 @@ type Host struct {
 	Match node.Match `yaml:"match,omitempty"`
 	// Network replaces single values of hostNetwork.
 	Network HostNetwork `yaml:"network,omitempty"`
-	// Labels, Taints, Kubelet and Butane add to those of the role.
+	// Labels add to those of the role.
 	Labels map[string]string `yaml:"labels,omitempty"`
 	// Taints replace those of the role.
 	Taints *[]node.Taint `yaml:"taints,omitempty"`
 	// Kubelet replaces single values of the role's.
 	Kubelet node.Kubelet `yaml:"kubelet,omitempty"`
-	// Butane are files with snippets.
+	// Butane are files with snippets that add to those of the role.
 	Butane []string `yaml:"butane,omitempty"`
 	// VIPPriority in the election, 2-254; the highest owns the address. By default all are
 	// the same, and whoever owns the address keeps it.

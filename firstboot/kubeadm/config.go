@@ -3,6 +3,7 @@
 package kubeadm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -55,14 +56,16 @@ type Config struct {
 	ControlPlanes                    []node.Peer
 	ControlPlaneComponentHealthCheck time.Duration
 	Kubelet                          node.Kubelet
-	Labels                           map[string]string
-	Taints                           *[]node.Taint
-	Delivery                         node.Delivery
-	Network                          node.Network
-	ExtraCADirs                      []string // of the well-known host CA directories, those that exist
-	UploadResolvConf                 string   // resolver file for every kubelet, or ""
-	ExternalCA                       bool     // ca.crt without ca.key
-	Tokens                           []Token
+	// SharedKubelet is what the cluster's kubelet-config says; Kubelet is this machine's.
+	SharedKubelet    node.Kubelet
+	Labels           map[string]string
+	Taints           *[]node.Taint
+	Delivery         node.Delivery
+	Network          node.Network
+	ExtraCADirs      []string // of the well-known host CA directories, those that exist
+	UploadResolvConf string   // resolver file for every kubelet, or ""
+	ExternalCA       bool     // ca.crt without ca.key
+	Tokens           []Token
 }
 
 // Token is a bootstrap token with its expiry fixed. A zero Expiration never expires.
@@ -111,7 +114,7 @@ func New(n *node.Node, h Host) (*Config, error) {
 		EtcdHeartbeat: n.Etcd.HeartbeatInterval.D(), EtcdElection: n.Etcd.ElectionTimeout.D(),
 		ControlPlanes:                    n.KnownControlPlanes(),
 		ControlPlaneComponentHealthCheck: n.Timeouts.ControlPlaneComponentHealthCheck.D(),
-		Kubelet:                          n.Kubelet, Labels: n.Node.Labels, Taints: n.Node.Taints,
+		Kubelet:                          n.Kubelet, SharedKubelet: *cmp.Or(n.Cluster.Kubelet, &n.Kubelet), Labels: n.Node.Labels, Taints: n.Node.Taints,
 		Delivery: n.Delivery, Network: n.Network,
 		ExtraCADirs: h.ExtraCADirs, UploadResolvConf: h.UploadResolvConf, ExternalCA: h.ExternalCA,
 	}

@@ -41,12 +41,12 @@ func ClusterKubelet(c *kubeadm.Config) *kubelet.KubeletConfiguration {
 		HealthzPort:        &healthPort,
 		RotateCertificates: true,
 		StaticPodPath:      kubeadm.ManifestsDir,
-		MaxPods:            c.Kubelet.MaxPods,
-		SystemReserved:     c.Kubelet.SystemReserved,
-		KubeReserved:       c.Kubelet.KubeReserved,
+		MaxPods:            c.SharedKubelet.MaxPods,
+		SystemReserved:     c.SharedKubelet.SystemReserved,
+		KubeReserved:       c.SharedKubelet.KubeReserved,
 	}
-	Evictions(k, c.Kubelet)
-	resolv := c.Kubelet.ResolvConf
+	Evictions(k, c.SharedKubelet)
+	resolv := c.SharedKubelet.ResolvConf
 	if resolv == "" {
 		resolv = c.UploadResolvConf
 	}

@@ -93,6 +93,8 @@ var refusals = []refusal{
 	{minimal + "join: {renew: yes}", `join.renew: value "yes": is not a truth value; allowed: true, false`},
 	{minimal + "network: {interface: 'a b'}", `network.interface: value "a b": is not an interface name`},
 	{minimal + "vip: {provider: keepalived, address: 192.0.2.9, interface: 'a b'}", `vip.interface: value "a b": is not an interface name`},
+	{minimal + "cluster: {kubelet: {maxPods: -1}}", `cluster.kubelet.maxPods: value "-1": is negative`},
+	{minimal + "cluster: {kubelet: {evictionSoft: {memory.available: 1Gi}}}", `cluster.kubelet.evictionSoft.memory.available: value "1Gi": has no grace period`},
 	{minimal + "pki: {caValidity: 1s}", `pki.caValidity: value "1s": is too short; allowed: at least 1h0m0s`},
 	{minimal + "node: {taints: [{key: a, value: 'b c', effect: NoExecute}]}", `node.taints[0].value: value "b c": is not a taint value`},
 	{minimal + "delivery: {imageRepository: 'https://example.org'}", `delivery.imageRepository: value "https://example.org": is not a repository`},

@@ -31,7 +31,10 @@ func validate(doc *strict.Document, n *Node) {
 	v.pki(n)
 	v.tokens(n)
 	v.parts(n)
-	v.kubelet(n.Kubelet)
+	v.kubelet("kubelet", n.Kubelet)
+	if n.Cluster.Kubelet != nil {
+		v.kubelet("cluster.kubelet", *n.Cluster.Kubelet)
+	}
 	v.vip(n)
 	v.timeouts(n)
 	v.callback(n)

@@ -20,8 +20,14 @@ var (
 
 // kubelet checks reservations and eviction thresholds, which the kubelet refuses to start
 // with when they are wrong.
-func (v *validator) kubelet(k Kubelet) {
-	for at, list := range map[string]map[string]string{"kubelet.systemReserved": k.SystemReserved, "kubelet.kubeReserved": k.KubeReserved} {
+func (v *validator) kubelet(in string, k Kubelet) {
+	if k.MaxPods < 0 {
+		v.fail(in+".maxPods", "is negative", "1 or more")
+	}
+	if r := k.ResolvConf; r != "" && !strings.HasPrefix(r, "/") {
+		v.fail(in+".resolvConf", "is not an absolute path", "a path that begins with /")
+	}
+	for at, list := range map[string]map[string]string{in + ".systemReserved": k.SystemReserved, in + ".kubeReserved": k.KubeReserved} {
 		for name, value := range list {
 			if !slices.Contains(reservable, name) {
 				v.fail(at+"."+name, "is not a resource that can be reserved", strings.Join(reservable, ", "))
@@ -32,18 +38,18 @@ func (v *validator) kubelet(k Kubelet) {
 	}
 	for name := range k.EvictionSoft {
 		if _, ok := k.EvictionSoftGracePeriod[name]; !ok && slices.Contains(signals, name) {
-			v.fail("kubelet.evictionSoft."+name, "has no grace period, without which the kubelet does not start", "kubelet.evictionSoftGracePeriod."+name+", for example 90s")
+			v.fail(in+".evictionSoft."+name, "has no grace period, without which the kubelet does not start", in+".evictionSoftGracePeriod."+name+", for example 90s")
 		}
 	}
 	for name, d := range k.EvictionSoftGracePeriod {
-		at := "kubelet.evictionSoftGracePeriod." + name
+		at := in + ".evictionSoftGracePeriod." + name
 		if _, ok := k.EvictionSoft[name]; !ok {
-			v.fail(at, "has no threshold", "one of the signals in kubelet.evictionSoft")
+			v.fail(at, "has no threshold", "one of the signals in "+in+".evictionSoft")
 		} else if d <= 0 {
 			v.fail(at, "is not a positive duration", "for example 90s")
 		}
 	}
-	for at, list := range map[string]map[string]string{"kubelet.evictionHard": k.EvictionHard, "kubelet.evictionSoft": k.EvictionSoft} {
+	for at, list := range map[string]map[string]string{in + ".evictionHard": k.EvictionHard, in + ".evictionSoft": k.EvictionSoft} {
 		for name, value := range list {
 			if !slices.Contains(signals, name) {
 				v.fail(at+"."+name, "is not an eviction signal", strings.Join(signals, ", "))

@@ -64,9 +64,6 @@ func (v *validator) tokens(n *Node) {
 	}
 }
 
-// Split returns the id and the secret of a bootstrap token.
-func (s Secret) Split() (id, secret string, ok bool) { return strings.Cut(string(s), ".") }
-
 // components are the names delivery.components and delivery.images take.
 var components = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "flannel"}
 
@@ -89,12 +86,6 @@ func (v *validator) parts(n *Node) {
 		v.fail("etcd.electionTimeout", "is out of range", "10ms to 50s")
 	} else if h != 0 && e != 0 && e < 5*h {
 		v.fail("etcd.electionTimeout", "is less than 5 heartbeats, which etcd refuses", "at least "+(5*h).String())
-	}
-	if n.Kubelet.MaxPods < 0 {
-		v.fail("kubelet.maxPods", "is negative", "1 or more")
-	}
-	if r := n.Kubelet.ResolvConf; r != "" && !strings.HasPrefix(r, "/") {
-		v.fail("kubelet.resolvConf", "is not an absolute path", "a path that begins with /")
 	}
 	strict.OneOf(v.doc, "network.provider", n.Network.Provider, NetworkFlannel, NetworkNone)
 	if m := n.Network.MTU; m != 0 && (m < 576 || m > 65535) {

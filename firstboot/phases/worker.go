@@ -133,7 +133,7 @@ func waitBootstrap(ctx context.Context, s *State) error {
 // the cluster, the cluster's where it joins one.
 func (s *State) sharedKubelet(ctx context.Context) (*kubelet.KubeletConfiguration, error) {
 	if !s.joined() {
-		return manifests.ClusterKubelet(s.Config), nil
+		return instance(manifests.ClusterKubelet(s.Config), s.Config.Kubelet), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.KubernetesAPICall.D())
 	defer cancel()
