@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -37,7 +38,10 @@ func (a *app) clusterInitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Print a commented cluster.yaml to start from",
-		Args:  cobra.NoArgs,
+		Long: "Init prints a file that passes every check as it is. Addresses and hardware addresses in it\n" +
+			"are examples: replace them by those of your hosts.",
+		Example: "  imgbuild cluster init --name demo --control-planes 3 --workers 2 > cluster.yaml",
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			text, err := cluster.Starter(o)
 			if err != nil {
@@ -58,27 +62,62 @@ func (a *app) clusterCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Report everything that is wrong with a cluster.yaml; write nothing",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			s, err := cluster.Load(args[0])
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(a.Out, struct {
-					Cluster  string          `json:"cluster"`
-					Hosts    int             `json:"hosts"`
-					Warnings strict.Problems `json:"warnings"`
-				}{s.Cluster.Name, len(s.Cluster.Hosts), s.Warnings})
-			}
-			a.clusterWarnings(s.Warnings)
-			fmt.Fprintf(a.Out, "%s: cluster %s with %d control planes and %d workers is fine\n", args[0], s.Cluster.Name,
-				len(s.Cluster.ControlPlanes()), len(s.Cluster.Hosts)-len(s.Cluster.ControlPlanes()))
-			return nil
-		},
+		Long: "Check reads the file and every file that it names, and reports all problems at once, each with\n" +
+			"file, line, column, key, value and what is allowed. What is allowed and probably not meant is a\n" +
+			"warning. The exit status is 3 when there is a problem.",
+		Example: "  imgbuild cluster check cluster.yaml\n" +
+			"  imgbuild cluster check cluster.yaml --json | jq -r '.problems[].path'",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeYAML,
+		RunE:              func(_ *cobra.Command, args []string) error { return a.clusterCheck(args[0], asJSON) },
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the outcome as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the outcome as JSON, problems included")
 	return cmd
+}
+
+// completeYAML lets the shell complete the one file that a verb takes.
+func completeYAML(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+}
+
+// checked is what check says to programs.
+type checked struct {
+	Cluster       string `json:"cluster,omitempty"`
+	Hosts         int    `json:"hosts"`
+	ControlPlanes int    `json:"controlPlanes"`
+	// Problems is empty when the file can be rendered.
+	Problems strict.Problems `json:"problems"`
+	Warnings strict.Problems `json:"warnings"`
+}
+
+func (a *app) clusterCheck(file string, asJSON bool) error {
+	s, err := cluster.Load(file)
+	if err != nil {
+		out := checked{Problems: strict.Problems{}, Warnings: strict.Problems{}}
+		if asJSON && errors.As(err, &out.Problems) {
+			return errors.Join(err, writeJSON(a.Out, out))
+		}
+		return err
+	}
+	planes := len(s.Cluster.ControlPlanes())
+	if asJSON {
+		return writeJSON(a.Out, checked{Cluster: s.Cluster.Name, Hosts: len(s.Cluster.Hosts), ControlPlanes: planes,
+			Problems: strict.Problems{}, Warnings: append(strict.Problems{}, s.Warnings...)})
+	}
+	a.clusterWarnings(s.Warnings)
+	fmt.Fprintf(a.Out, "%s: cluster %s with %s and %s is fine\n", file, s.Cluster.Name,
+		counted(planes, "control plane"), counted(len(s.Cluster.Hosts)-planes, "worker"))
+	return nil
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func (a *app) clusterWarnings(warnings strict.Problems) {
@@ -91,19 +130,21 @@ func (a *app) clusterRenderCommand() *cobra.Command {
 	var output string
 	var asJSON, dryRun bool
 	cmd := &cobra.Command{
-		Use:   "render FILE -o DIRECTORY",
+		Use:   "render FILE [-o DIRECTORY]",
 		Short: "Make authorities, tokens, one Ignition config per host and a kubeconfig",
 		Long: "Render brings a directory to what a cluster.yaml says and prints what changed. Secrets that\n" +
 			"are there are kept, so that rendering again adds, replaces or removes single hosts. Whoever\n" +
 			"has the directory has the cluster: its files can be read by their owner only.",
 		Example: "  imgbuild cluster render cluster.yaml -o demo\n" +
 			"  imgbuild cluster render cluster.yaml -o demo --dry-run --json",
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeYAML,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.clusterRender(cmd.Context(), args[0], output, dryRun, asJSON)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "directory to render into (default: the cluster's name)")
+	_ = cmd.MarkFlagDirname("output")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would change and write nothing")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the outcome as JSON")
 	return cmd

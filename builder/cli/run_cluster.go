@@ -29,6 +29,7 @@ type clusterFlags struct {
 func (c *clusterFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&c.dir, "cluster", "", "boot all hosts of this rendered cluster on one Ethernet segment")
+	_ = cmd.MarkFlagDirname("cluster")
 	flags.StringSliceVar(&c.only, "only", nil, "with --cluster: boot only these hosts (repeatable, or separated by commas)")
 	flags.StringVar(&c.capture, "capture", "", "with --cluster: write every frame that hosts send to this pcap file")
 }

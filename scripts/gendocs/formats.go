@@ -8,22 +8,56 @@ import (
 	"strings"
 	"time"
 
+	"github.com/imgbuild/imgbuild/builder/cluster"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 )
 
+// nodeFiles hold the types of the node document.
+var nodeFiles = []string{"firstboot/node/types.go", "firstboot/node/types_parts.go", "firstboot/node/enums.go"}
+
 func nodePage(root string) (string, error) {
-	const file = "firstboot/node/types.go"
-	s, err := parse(root, file, "yaml")
+	s, err := parse(root, "yaml", nodeFiles...)
 	if err != nil {
 		return "", err
 	}
 	s.defaults = nodeDefaults()
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Node document\n\n"+notice, file)
+	fmt.Fprintf(&b, "# Node document\n\n"+notice, "firstboot/node")
 	fmt.Fprintf(&b, "The node document is the file `%s` that Ignition writes on a host. It has `apiVersion: %s` and\n"+
 		"`kind: %s`. Keys that are not listed here are errors; every problem is reported at once with file, line and\n"+
 		"column. Durations are written as Go writes them: `90s`, `5m`, `8760h`. Secret text appears in no log, status or error.\n\n",
 		node.Path, node.APIVersion, node.Kind)
+	if err := s.structs(&b); err != nil {
+		return "", err
+	}
+	return b.String(), nil
+}
+
+// clusterPage describes cluster.yaml. What it shares with the node document is described
+// there.
+func clusterPage(root string) (string, error) {
+	const file = "builder/cluster/types.go"
+	s, err := parse(root, "yaml", file)
+	if err != nil {
+		return "", err
+	}
+	nodes, err := parse(root, "yaml", nodeFiles...)
+	if err != nil {
+		return "", err
+	}
+	s.external = map[string]string{"Duration": "duration"}
+	for name := range nodes.docs {
+		if values := nodes.values[name]; values != nil {
+			s.external[name] = "`" + strings.Join(values, "`, `") + "`"
+		} else if s.external[name] == "" {
+			s.external[name] = "[" + name + "](node.md#" + strings.ToLower(name) + ")"
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "# cluster.yaml\n\n"+notice, file)
+	fmt.Fprintf(&b, "`imgbuild cluster render` turns this file into a config for every host: [how](../cluster.md). It has `apiVersion: %s` and\n"+
+		"`kind: %s`. Keys that are not listed here are errors; every problem is reported at once with file, line and column.\n"+
+		"Durations are written as Go writes them: `90s`, `5m`, `8760h`.\n\n", cluster.APIVersion, cluster.Kind)
 	if err := s.structs(&b); err != nil {
 		return "", err
 	}
@@ -99,7 +133,7 @@ func plainValue(v any) string {
 
 func componentPage(root string) (string, error) {
 	const file = "builder/source/gomod/component.go"
-	s, err := parse(root, file, "yaml")
+	s, err := parse(root, "yaml", file)
 	if err != nil {
 		return "", err
 	}
@@ -115,7 +149,7 @@ func componentPage(root string) (string, error) {
 
 func statusPage(root string) (string, error) {
 	const file = "firstboot/status/status.go"
-	s, err := parse(root, file, "json")
+	s, err := parse(root, "json", file)
 	if err != nil {
 		return "", err
 	}

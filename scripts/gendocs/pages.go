@@ -29,6 +29,7 @@ func pages(root string) (map[string]string, error) {
 		all[directory+"/"+name] = text
 	}
 	add("profile.md", func(string) (string, error) { return profile.Reference() })
+	add("cluster.md", clusterPage)
 	add("node.md", nodePage)
 	add("component.md", componentPage)
 	add("status.md", statusPage)

@@ -60,14 +60,15 @@ func orAll(list []string, none string) string {
 
 // conditions reads the table of preflight conditions: name and severity of each.
 func conditions(root string) ([][2]string, error) {
-	f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "firstboot/phases/preflight.go"), nil, 0)
+	const file, table = "firstboot/preflight/preflight.go", "conditions"
+	f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, file), nil, 0)
 	if err != nil {
 		return nil, err
 	}
 	var found [][2]string
 	ast.Inspect(f, func(n ast.Node) bool {
 		v, ok := n.(*ast.ValueSpec)
-		if !ok || len(v.Names) != 1 || v.Names[0].Name != "machineConditions" {
+		if !ok || len(v.Names) != 1 || v.Names[0].Name != table {
 			return true
 		}
 		for _, e := range v.Values[0].(*ast.CompositeLit).Elts {
@@ -86,7 +87,7 @@ func conditions(root string) ([][2]string, error) {
 		return false
 	})
 	if len(found) == 0 {
-		return nil, fmt.Errorf("firstboot/phases/preflight.go: no table machineConditions")
+		return nil, fmt.Errorf("%s: no table %s", file, table)
 	}
 	return found, nil
 }

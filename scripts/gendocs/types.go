@@ -14,11 +14,11 @@ import (
 	"strings"
 )
 
-// source is a Go file whose types a page describes.
+// source are Go files whose types a page describes.
 type source struct {
-	file *ast.File
-	tag  string // the struct tag that names keys: yaml, json
-	docs map[string]string
+	files []*ast.File
+	tag   string // the struct tag that names keys: yaml, json
+	docs  map[string]string
 	// values holds the constants of each string type, in order.
 	values map[string][]string
 	// defaults maps "Type.key" to the text of its default.
@@ -29,12 +29,22 @@ type source struct {
 	missing []string
 }
 
-func parse(root, file, tag string) (*source, error) {
-	f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, file), nil, parser.ParseComments)
-	if err != nil {
-		return nil, err
+// parse reads files of one package, in the order in which the page shows their types.
+func parse(root, tag string, files ...string) (*source, error) {
+	s := &source{tag: tag, docs: map[string]string{}, values: map[string][]string{}}
+	for _, file := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, file), nil, parser.ParseComments)
+		if err != nil {
+			return nil, err
+		}
+		s.files = append(s.files, f)
+		s.learn(f)
 	}
-	s := &source{file: f, tag: tag, docs: map[string]string{}, values: map[string][]string{}}
+	return s, nil
+}
+
+// learn notes what a file says about types and constants.
+func (s *source) learn(f *ast.File) {
 	for _, d := range f.Decls {
 		g, ok := d.(*ast.GenDecl)
 		if !ok {
@@ -58,25 +68,26 @@ func parse(root, file, tag string) (*source, error) {
 			}
 		}
 	}
-	return s, nil
 }
 
-// structs writes a section for each struct type that has keys, in the order of the file.
+// structs writes a section for each struct type that has keys, in the order of the files.
 func (s *source) structs(b *strings.Builder) error {
-	for _, d := range s.file.Decls {
-		g, ok := d.(*ast.GenDecl)
-		if !ok || g.Tok != token.TYPE {
-			continue
-		}
-		for _, spec := range g.Specs {
-			t := spec.(*ast.TypeSpec)
-			if st, ok := t.Type.(*ast.StructType); ok {
-				s.section(b, t.Name.Name, st)
+	for _, f := range s.files {
+		for _, d := range f.Decls {
+			g, ok := d.(*ast.GenDecl)
+			if !ok || g.Tok != token.TYPE {
+				continue
+			}
+			for _, spec := range g.Specs {
+				t := spec.(*ast.TypeSpec)
+				if st, ok := t.Type.(*ast.StructType); ok {
+					s.section(b, t.Name.Name, st)
+				}
 			}
 		}
 	}
 	if len(s.missing) > 0 {
-		return fmt.Errorf("%s: no comment explains %s", s.file.Name.Name, strings.Join(s.missing, ", "))
+		return fmt.Errorf("%s: no comment explains %s", s.files[0].Name.Name, strings.Join(s.missing, ", "))
 	}
 	return nil
 }
@@ -140,9 +151,12 @@ func (s *source) meaning(f *ast.Field) string {
 	return first
 }
 
-// elem returns the name of the type that lists and pointers lead to.
+// elem returns the name of the type that lists and pointers lead to, also one of another
+// package.
 func elem(e ast.Expr) string {
 	switch t := e.(type) {
+	case *ast.SelectorExpr:
+		return t.Sel.Name
 	case *ast.ArrayType:
 		return elem(t.Elt)
 	case *ast.StarExpr:
