@@ -9,7 +9,6 @@ package plan
 import (
 	"slices"
 
-	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/lock"
 	"github.com/imgbuild/imgbuild/builder/profile"
 	"github.com/imgbuild/imgbuild/builder/store"
@@ -110,105 +109,19 @@ type Spec struct {
 // New returns the plan of s. Errors have the classes MissingPin, for what the profile names
 // and the lock lacks, and Config.
 func New(s Spec) (*Plan, error) {
-	root, err := s.Lock.Set("root/" + s.Profile.Name)
-	if err != nil {
+	b := &planner{Spec: s, p: &Plan{Profile: s.Profile.Name, Architecture: s.Lock.Architecture, Output: s.Output}}
+	if err := b.readLock(); err != nil {
 		return nil, err
 	}
-	ramdisk, err := s.Lock.Set("initrd/" + s.Profile.Name)
-	if err != nil {
+	b.packages()
+	b.programs()
+	if err := b.modules(); err != nil {
 		return nil, err
 	}
-	host := s.Host
-	if host == nil {
-		host = s.Lock
-	}
-	kmod, err := host.Set("tool/kmod")
-	if err != nil {
-		return nil, err
-	}
-
-	dated, err := timestamp(s.Lock)
-	if err != nil {
-		return nil, err
-	}
-	p := &Plan{Profile: s.Profile.Name, Architecture: s.Lock.Architecture, Output: s.Output, Timestamp: dated}
-	all := union(root, ramdisk, kmod)
-	p.add(&Step{Name: "fetch", Kind: Fetch, Purpose: "download what the lock pins into the store", Inputs: packageInputs(all)})
-	unpack := p.add(&Step{Name: "unpack", Kind: Unpack, Purpose: "turn packages into indexed contents", Needs: []string{"fetch"}})
-	for _, pkg := range all {
-		unpack.Inputs = append(unpack.Inputs, Input{Name: pkg.Name, Version: pkg.Version, Digest: string(s.UnpackKey(pkg))})
-	}
-	components := map[string]Input{}
-	for _, c := range s.Components {
-		in := Input{Name: c.Name, Version: c.Version, Digest: string(c.Key), Origin: "gomod"}
-		components[c.Name] = in
-		p.add(&Step{Name: "component/" + c.Name, Kind: Component, Purpose: c.Purpose, Inputs: []Input{in}, Key: c.Key})
-	}
-	var released []Input
-	for _, r := range s.Releases {
-		in := Input{Name: r.Name, Version: r.Version, Digest: r.SHA256, Origin: r.URL}
-		p.add(&Step{Name: "release/" + r.Name, Kind: Release, Purpose: "programs as their project releases them", Inputs: []Input{in}, Key: r.Key})
-		released = append(released, Input{Name: "release " + r.Name, Version: r.Version, Digest: string(r.Key), Origin: r.URL})
-	}
-
-	tool := p.add(&Step{Name: "tool/kmod", Kind: Tool, Purpose: "depmod, run through its own loader", Needs: []string{"unpack"},
-		Inputs: packageInputs(kmod)})
-	tool.Key = key(Tool, tool.Inputs)
-
-	kernel := pick(root, func(pkg lock.Package) bool { return IsKernel(pkg.Name) })
-	if len(kernel) != 1 {
-		return nil, fault.New(fault.Config, "let kernel.package name one kernel, and no other package depend on another, then run 'imgbuild lock'",
-			"profile %s: kernel.package %s brings %d kernels into the lock's set root/%[1]s, an image boots exactly one", s.Profile.Name, s.Profile.Kernel.Package, len(kernel))
-	}
-	index := p.add(&Step{Name: "module-index", Kind: ModuleIndex, Purpose: "select kernel modules and index them",
-		Needs: []string{"unpack", "tool/kmod"}, Inputs: packageInputs(kernel)})
-	index.Inputs = append(index.Inputs, tool.Inputs...)
-	// No glob is absolute, so that none can be taken for the mark between the lists.
-	index.Key = key(ModuleIndex, index.Inputs, slices.Concat(s.Profile.Kernel.Modules, []string{"/compressed"}, s.Profile.Kernel.Compressed)...)
-
-	early := p.add(&Step{Name: "initrd-modules", Kind: InitrdModules, Purpose: "the same for the modules of the initial RAM disk",
-		Needs: []string{"module-index"}, Inputs: index.Inputs})
-	early.Key = key(InitrdModules, early.Inputs, s.Profile.Initrd.Modules...)
-
-	base := p.add(&Step{Name: "base-image", Kind: BaseImage, Purpose: "the image every control-plane pod starts from",
-		Needs: []string{"component/pause"}, Inputs: []Input{components["pause"]}})
-	base.Key = key(BaseImage, base.Inputs, s.Builder)
-
-	profileInput := Input{Name: "profile", Digest: s.ProfileDigest, Origin: "profiles/"}
-	code := Input{Name: "imgbuild", Digest: s.Builder, Origin: "program"}
-	date := dateInput(dated)
-	rd := p.add(&Step{Name: "initrd", Kind: Initrd, Purpose: "compose the initial RAM disk from locked packages",
-		Needs:  []string{"unpack", "initrd-modules"},
-		Inputs: append(packageInputs(ramdisk), profileInput, code, Input{Name: early.Name, Digest: string(early.Key)})})
-	for _, name := range s.Profile.Initrd.Components {
-		rd.Needs = append(rd.Needs, "component/"+name)
-		rd.Inputs = append(rd.Inputs, components[name])
-	}
-	for _, f := range s.Profile.Initrd.Assets {
-		if f.Source != "" {
-			rd.Inputs = append(rd.Inputs, Input{Name: f.Source, Digest: s.Assets[f.Source], Origin: "assets/"})
-		}
-	}
-	rd.Key = key(Initrd, rd.Inputs)
-
-	fs := p.add(&Step{Name: "root", Kind: Root, Purpose: "packages, components and declarative steps as one tree",
-		Needs: []string{"unpack", "module-index", "base-image"}, Inputs: append(packageInputs(root), profileInput, code, date, Input{Name: index.Name, Digest: string(index.Key)})})
-	for _, c := range s.Components {
-		fs.Needs = append(fs.Needs, "component/"+c.Name)
-		fs.Inputs = append(fs.Inputs, components[c.Name])
-	}
-	for i, r := range s.Releases {
-		fs.Needs = append(fs.Needs, "release/"+r.Name)
-		fs.Inputs = append(fs.Inputs, released[i])
-	}
-	for _, source := range sortedKeys(s.Assets) {
-		fs.Inputs = append(fs.Inputs, Input{Name: source, Digest: s.Assets[source], Origin: "assets/"})
-	}
-	image := p.add(&Step{Name: "image", Kind: Image, Purpose: "EROFS, dm-verity, UKI, ESP and GPT into " + s.Output,
-		Needs:  []string{"root", "initrd"},
-		Inputs: []Input{{Name: "root", Digest: string(key(Root, fs.Inputs))}, {Name: "initrd", Digest: string(rd.Key)}}})
-	p.Key = key(Image, image.Inputs)
-	return p, nil
+	b.baseImage()
+	b.ramdisk()
+	b.image()
+	return b.p, nil
 }
 
 // Step returns the step of that name, or nil.
@@ -218,9 +131,4 @@ func (p *Plan) Step(name string) *Step {
 		return nil
 	}
 	return p.Steps[i]
-}
-
-func (p *Plan) add(s *Step) *Step {
-	p.Steps = append(p.Steps, s)
-	return s
 }
