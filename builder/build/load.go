@@ -44,7 +44,7 @@ func Load(ctx context.Context, env Env, name, output string) (*Project, error) {
 	if p.profile.Abstract {
 		return nil, fault.New(fault.Config, "see 'imgbuild profiles' for those that can be built", "profile %s is abstract", name)
 	}
-	if p.lock, err = lock.Load(LockPath(env.Root, env.Arch)); err != nil {
+	if p.lock, err = lock.Load(lock.Path(env.Root, env.Arch)); err != nil {
 		return nil, err
 	}
 	if err := p.lock.Check(p.profile); err != nil {
@@ -52,7 +52,7 @@ func Load(ctx context.Context, env Env, name, output string) (*Project, error) {
 	}
 	p.host = p.lock
 	if env.Arch != hostArch {
-		if p.host, err = lock.Load(LockPath(env.Root, hostArch)); err != nil {
+		if p.host, err = lock.Load(lock.Path(env.Root, hostArch)); err != nil {
 			return nil, err
 		}
 	}
@@ -91,11 +91,6 @@ func Load(ctx context.Context, env Env, name, output string) (*Project, error) {
 	}
 	p.Plan.MarkCached(env.Store)
 	return p, nil
-}
-
-// LockPath returns where the lock of an architecture is.
-func LockPath(root, arch string) string {
-	return filepath.Join(root, "profiles", "lock."+arch+".yaml")
 }
 
 // ImageName returns the file name of a profile's image. Debug images say so.

@@ -24,11 +24,11 @@ const hostArch = "amd64"
 
 // Tool returns a tool set of the lock, laid out in the store: "qemu", "verify", "cc".
 func Tool(ctx context.Context, env Env, name string) (*tool.Set, error) {
-	pins, err := lock.Load(LockPath(env.Root, hostArch))
+	pins, err := lock.Load(lock.Path(env.Root, hostArch))
 	if err != nil {
 		return nil, err
 	}
-	set, err := pins.Set("tool/" + name)
+	set, err := pins.Set(lock.ToolSet(name))
 	if err != nil {
 		return nil, err
 	}

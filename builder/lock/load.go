@@ -10,14 +10,17 @@ import (
 	"path/filepath"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/builder/profile"
 	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
 
 // FormatVersion is the version of the lock file's format.
 const FormatVersion = 1
 
-// FileName returns the name of the lock file of an architecture below profiles/.
-func FileName(architecture string) string { return "lock." + architecture + ".yaml" }
+// Path returns where the lock of an architecture is in the checkout at root.
+func Path(root, architecture string) string {
+	return filepath.Join(root, profile.Dir, "lock."+architecture+".yaml")
+}
 
 // Load reads and validates the lock file name. Every problem is reported at once; the
 // class is Config, or MissingPin when there is no such file.

@@ -30,7 +30,7 @@ func sample() *Lock {
 }
 
 func TestSaveAndLoad(t *testing.T) {
-	name := filepath.Join(t.TempDir(), FileName("amd64"))
+	name := filepath.Join(t.TempDir(), "lock.amd64.yaml")
 	if err := os.WriteFile(name, []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -166,7 +166,7 @@ func (p *Project) SaveLock(t testing.TB) {
 		t.Fatal(err)
 	}
 	p.Lock.Modules = []lock.Module{pin}
-	if err := p.Lock.Save(filepath.Join(p.Dir, "profiles", lock.FileName("amd64"))); err != nil {
+	if err := p.Lock.Save(lock.Path(p.Dir, "amd64")); err != nil {
 		t.Fatal(err)
 	}
 }

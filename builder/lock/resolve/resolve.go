@@ -47,7 +47,7 @@ type Options struct {
 
 // Path returns the lock file that o is about.
 func (o Options) Path() string {
-	return filepath.Join(o.Root, profile.Dir, lock.FileName(o.Architecture))
+	return lock.Path(o.Root, o.Architecture)
 }
 
 // Update resolves a new lock and compares it with the one on disk, which may be absent or

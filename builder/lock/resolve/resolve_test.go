@@ -208,7 +208,7 @@ func TestToolsProblems(t *testing.T) {
 // The committed lock holds everything that the committed profiles name.
 func TestCommittedLockIsCurrent(t *testing.T) {
 	root := "../../.."
-	l, err := lock.Load(filepath.Join(root, "profiles", lock.FileName("amd64")))
+	l, err := lock.Load(lock.Path(root, "amd64"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func Load(t testing.TB, name string) *Real {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := lock.Load(filepath.Join(top, "profiles", lock.FileName(Arch)))
+	l, err := lock.Load(lock.Path(top, Arch))
 	if err != nil {
 		t.Fatal(err)
 	}
