@@ -4,7 +4,6 @@ package build
 
 import (
 	"errors"
-	"path/filepath"
 
 	"github.com/imgbuild/imgbuild/builder/store"
 	"github.com/imgbuild/imgbuild/builder/tree"
@@ -16,11 +15,7 @@ func entryFile(e *store.Entry, name string) (tree.Content, error) {
 	if err != nil {
 		return tree.Content{}, err
 	}
-	return content(e, f), nil
-}
-
-func content(e *store.Entry, f store.EntryFile) tree.Content {
-	return tree.Content{File: filepath.Join(e.Dir, filepath.FromSlash(f.Path)), Size: f.Size, SHA256: f.SHA256.Sum()}
+	return e.Content(f), nil
 }
 
 // entryTree returns the files and links of a store entry as a tree owned by root.
@@ -29,7 +24,7 @@ func entryTree(e *store.Entry, origin string) (*tree.Tree, error) {
 	var problems []error
 	for _, f := range e.Files {
 		problems = append(problems, t.Put(tree.Node{
-			Path: "/" + f.Path, Kind: tree.Regular, Mode: uint32(f.Mode.Perm()), Content: content(e, f), Origin: origin}))
+			Path: "/" + f.Path, Kind: tree.Regular, Mode: uint32(f.Mode.Perm()), Content: e.Content(f), Origin: origin}))
 	}
 	for _, l := range e.Links {
 		problems = append(problems, t.Put(tree.Node{Path: "/" + l.Path, Kind: tree.Symlink, Mode: 0o777, Target: l.Target, Origin: origin}))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/seal"
+	"github.com/imgbuild/imgbuild/builder/store"
 )
 
 // tempInfix is between the final name and a random suffix in the name of an unfinished
@@ -54,7 +55,7 @@ func create(final string, size int64, root seal.Sizes) (*output, error) {
 	// An EFI system partition is mostly one kernel and its initrd; its exact size is not
 	// known yet, so this is a first check and not a promise.
 	o := &output{final: final, needs: root.DataSize + root.HashSize + 64<<20}
-	if free, err := available(dir); err == nil && free < o.needs {
+	if free, err := store.Free(dir); err == nil && free < o.needs {
 		return nil, o.noSpace(free)
 	}
 	for {
@@ -147,7 +148,7 @@ func (o *output) explain(ctx context.Context, err error) error {
 
 func (o *output) classify(err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		free, _ := available(filepath.Dir(o.final))
+		free, _ := store.Free(filepath.Dir(o.final))
 		return fault.Wrap(fault.NoSpace, fmt.Errorf("%w (the image needs about %d MiB, %d MiB are free)", err, ceilMiB(o.needs), free>>20),
 			"free space in "+filepath.Dir(o.final)+" or choose another output directory")
 	}
@@ -157,13 +158,4 @@ func (o *output) classify(err error) error {
 func (o *output) noSpace(free int64) error {
 	return fault.New(fault.NoSpace, "free space there or choose another output directory",
 		"%s: the image needs about %d MiB, %d MiB are free", filepath.Dir(o.final), ceilMiB(o.needs), free>>20)
-}
-
-// available returns the bytes an ordinary user may still write to the file system.
-func available(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, err
-	}
-	return int64(st.Bavail) * st.Bsize, nil
 }

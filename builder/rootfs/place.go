@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/builder/profile"
@@ -70,11 +69,11 @@ func PlaceSymlinks(t *tree.Tree, links []profile.Symlink, origin string) error {
 func finish(t *tree.Tree, n *tree.Node, mode string, fallback uint32, who string, owner Owner) error {
 	n.Mode = fallback
 	if mode != "" {
-		m, err := strconv.ParseUint(mode, 8, 32)
-		if err != nil || m > 0o7777 {
-			return fmt.Errorf("%s: mode %q is not an octal number up to 7777", n.Path, mode)
+		m, err := profile.ParseMode(mode)
+		if err != nil {
+			return fmt.Errorf("%s: %w", n.Path, err)
 		}
-		n.Mode = uint32(m)
+		n.Mode = m
 	}
 	var err error
 	if n.UID, n.GID, err = owner(who); err != nil {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/builder/tree"
 )
 
 // Entry is a derived result in the store. Its files do not change.
@@ -46,6 +47,11 @@ func (e *Entry) Path(name string) (string, error) {
 		return "", err
 	}
 	return filepath.Join(e.Dir, filepath.FromSlash(name)), nil
+}
+
+// Content refers to the bytes of a file of the entry.
+func (e *Entry) Content(f EntryFile) tree.Content {
+	return tree.Content{File: filepath.Join(e.Dir, filepath.FromSlash(f.Path)), Size: f.Size, SHA256: f.SHA256.Sum()}
 }
 
 // Open returns a reader of the file at name. Reading to the end verifies the digest: the

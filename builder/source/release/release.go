@@ -173,7 +173,7 @@ func Place(t *tree.Tree, name string, e *store.Entry) error {
 	for _, f := range e.Files {
 		n := tree.Node{
 			Path: "/" + strings.TrimPrefix(f.Path, "/"), Kind: tree.Regular, Mode: uint32(f.Mode), Origin: "release:" + name,
-			Content: tree.Content{File: filepath.Join(e.Dir, filepath.FromSlash(f.Path)), Size: f.Size, SHA256: f.SHA256.Sum()},
+			Content: e.Content(f),
 		}
 		if err := t.Put(n); err != nil {
 			return err
