@@ -9,16 +9,17 @@ import (
 	"net/netip"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 )
 
 // APIServers returns the addresses of the API servers that are up, as they keep them in the
 // endpoints of the service "kubernetes".
 //
 // It is what a kubelet may read: the Node authorizer shows it no other node, and endpoints,
-// but no endpoint slices.
+// but no endpoint slices. The warning that endpoint slices should be read is of no use then.
 func (c *Client) APIServers(ctx context.Context) ([]netip.Addr, error) {
 	body, err := c.groups[""].Get().Namespace("default").Resource("endpoints").Name("kubernetes").
-		SetHeader("Accept", "application/json").MaxRetries(0).Do(ctx).Raw()
+		SetHeader("Accept", "application/json").WarningHandler(rest.NoWarnings{}).MaxRetries(0).Do(ctx).Raw()
 	if err != nil {
 		return nil, fmt.Errorf("reading the addresses of the API servers: %w", err)
 	}
