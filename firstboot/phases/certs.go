@@ -139,10 +139,10 @@ func (s *State) kubeletCredentials(ca *pki.Pair) error {
 			return err
 		}
 	}
-	conf, err := kubeconfig.KubeletRotating(s.Config, s.Config.LocalURL(), ca.CertPEM())
-	if err == nil {
-		_, err = kubeadm.WriteFiles(s.Root, conf)
+	if s.kubeletFollows() {
+		return nil // until phase kubelet-connect, which restarts it
 	}
+	_, err := s.pointKubelet(s.kubeletServer())
 	return err
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/imgbuild/imgbuild/firstboot/cluster"
-	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 )
 
 // A controller manager that leads waits ten seconds for /healthz and then gives up its
@@ -53,12 +52,3 @@ func holdControllers(ctx context.Context, s *State, c *cluster.Client) (release 
 		return lease.Release(ctx)
 	}, nil
 }
-
-func isScheduler(component string) bool { return component == kubeadm.Scheduler }
-
-// beforeAPI is what may start before the API answers. A scheduler that does would find its
-// informers' pauses grown to half a minute when it could begin.
-func beforeAPI(component string) bool { return component != kubeadm.Etcd && !isScheduler(component) }
-
-func placeScheduler(_ context.Context, s *State) error  { return place(s, isScheduler) }
-func schedulerPlaced(_ context.Context, s *State) error { return placed(s, isScheduler) }

@@ -177,11 +177,13 @@ func finalizeKubelet(ctx context.Context, s *State) error {
 // kubelet's informers has come through one, it starts no pod that needs the API.
 const patience = 5 * time.Second
 
-// connectKubelet restarts a kubelet that has been waiting for the API. Static pods do not
-// notice. An API that was there at once leaves nothing to make up for.
+// connectKubelet makes the kubelet use this machine's API server. It is restarted if it used
+// another until now, or if it has been waiting for the API; static pods do not notice. An API
+// that was there at once leaves nothing to make up for.
 func connectKubelet(ctx context.Context, s *State) error {
-	if s.APIWait < patience {
-		return nil
+	changed, err := s.pointKubelet(s.Config.LocalURL())
+	if err != nil || !changed && s.APIWait < patience {
+		return err
 	}
 	return s.RestartUnit(ctx, KubeletUnit)
 }

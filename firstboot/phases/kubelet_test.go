@@ -28,12 +28,12 @@ func TestKubeletCredentials(t *testing.T) {
 	server.Blobs["sha256:0"] = nil
 	server.Images[baseimage.Ref] = &images.Image{Name: baseimage.Ref, Target: &types.Descriptor{Digest: "sha256:0"}}
 	s := &State{Root: t.TempDir(), Node: kubeadmtest.Document(), Config: kubeadmtest.Config(t), Start: time.Now(), Log: slog.New(slog.DiscardHandler), Containerd: socket}
-	for name, f := range map[string]func(context.Context, *State) error{"certs": certsThere, "kubeconfigs": kubeconfigsThere, "etcd": etcdPlaced, "control plane": controlPlanePlaced} {
+	for name, f := range map[string]func(context.Context, *State) error{"certs": certsThere, "kubeconfigs": kubeconfigsThere, "etcd": etcdPlaced, "API server": apiServerPlaced} {
 		if f(t.Context(), s) == nil {
 			t.Errorf("%s are there before they were made", name)
 		}
 	}
-	for _, f := range []func(context.Context, *State) error{certs, kubeconfigs, placeEtcd, placeControlPlane, certsThere, kubeconfigsThere, etcdPlaced, controlPlanePlaced} {
+	for _, f := range []func(context.Context, *State) error{certs, kubeconfigs, placeEtcd, placeAPIServer, certsThere, kubeconfigsThere, etcdPlaced, apiServerPlaced} {
 		if err := f(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}

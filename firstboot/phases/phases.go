@@ -14,7 +14,7 @@ import (
 )
 
 // Names of the phases. They are kubeadm's where kubeadm has the phase; identity, base-image,
-// etcd-quorum, api, scheduler, kubelet-connect, cni, pod-network, node-ready and hand-over are
+// etcd-quorum, api, controllers, kubelet-connect, cni, pod-network, node-ready and hand-over are
 // ours.
 const (
 	Preflight        = "preflight"
@@ -31,7 +31,7 @@ const (
 	KubeletStart     = "kubelet-start"
 	KubeletBootstrap = "kubelet-wait-bootstrap"
 	API              = "api"
-	Scheduler        = "scheduler"
+	Controllers      = "controllers"
 	WaitControlPlane = "wait-control-plane"
 	UploadConfig     = "upload-config"
 	UploadCerts      = "upload-certs"
@@ -83,15 +83,15 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 			Run: joinEtcd, Timeout: 3*t.EtcdAPICall.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: EtcdQuorum, Purpose: "the control planes that start the cluster are a quorum", Needs: []string{Etcd, KubeletStart}, Roles: cp,
 			Run: awaitQuorum, Timeout: t.EtcdAPICall.D() + slack, OnChange: phase.Redo},
-		phase.Phase[*State]{Name: ControlPlane, Purpose: "the static pods of the control plane are in place", Needs: []string{Kubeconfig, BaseImage, EtcdJoin}, Roles: cp,
-			Check: controlPlanePlaced, Run: placeControlPlane, Timeout: time.Minute, OnChange: phase.Refuse},
+		phase.Phase[*State]{Name: ControlPlane, Purpose: "the API server's static pod is in place, after those that start before it", Needs: []string{Kubeconfig, BaseImage, EtcdJoin}, Roles: cp,
+			Check: apiServerPlaced, Run: placeAPIServer, Timeout: t.ControlPlaneComponentHealthCheck.D() + slack, OnChange: phase.Refuse},
 		phase.Phase[*State]{Name: API, Purpose: "the API answers and knows its administrators", Needs: []string{EtcdQuorum, ControlPlane}, Roles: cp,
 			Run: awaitAPI, Timeout: api, OnChange: phase.Redo},
 		balancerPhase(), balancerCAPhase(Certs, KubeletStart), vipPhase(), vipPodPhase(),
 		followPhase(Addons, MarkControlPlane, WaitControlPlane, KubeletBootstrap, BalancerCA, VIP),
-		phase.Phase[*State]{Name: Scheduler, Purpose: "the scheduler's static pod is in place", Needs: []string{API}, Roles: cp,
-			Check: schedulerPlaced, Run: placeScheduler, Timeout: time.Minute, OnChange: phase.Refuse},
-		phase.Phase[*State]{Name: WaitControlPlane, Purpose: "every control-plane component is healthy", Needs: []string{Scheduler, VIP}, Roles: cp,
+		phase.Phase[*State]{Name: Controllers, Purpose: "the static pods of the controller manager and the scheduler are in place", Needs: []string{API}, Roles: cp,
+			Check: controllersPlaced, Run: placeControllers, Timeout: time.Minute, OnChange: phase.Refuse},
+		phase.Phase[*State]{Name: WaitControlPlane, Purpose: "every control-plane component is healthy", Needs: []string{Controllers, VIP}, Roles: cp,
 			Run: waitControlPlane, Timeout: t.ControlPlaneComponentHealthCheck.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: UploadConfig, Purpose: "the cluster's configuration is in the cluster", Needs: []string{API}, Roles: cp,
 			Check: objectsThere(uploadObjects...), Run: writeObjects(uploadObjects...), Timeout: api, OnChange: phase.Refuse},

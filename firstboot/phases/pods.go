@@ -30,7 +30,13 @@ func podFiles(s *State, want func(component string) bool) ([]kubeadm.File, error
 	return files, nil
 }
 
-func isEtcd(component string) bool { return component == kubeadm.Etcd }
+func isEtcd(component string) bool      { return component == kubeadm.Etcd }
+func isAPIServer(component string) bool { return component == kubeadm.APIServer }
+
+// isController tells the programs that are clients of the API server. They start when it
+// answers: started with it, they would take processor time from it, and their informers'
+// pauses would have grown to half a minute by the time there is something to list.
+func isController(component string) bool { return !isEtcd(component) && !isAPIServer(component) }
 
 // place writes manifests. The kubelet sees each one entire: it ignores the names that
 // files have while they are written.
@@ -50,6 +56,9 @@ func placed(s *State, want func(string) bool) error {
 	return s.asWanted(files)
 }
 
+func placeControllers(_ context.Context, s *State) error  { return place(s, isController) }
+func controllersPlaced(_ context.Context, s *State) error { return placed(s, isController) }
+
 // asWanted says which file is absent or another than the node document leads to.
 func (s *State) asWanted(files []kubeadm.File) error {
 	for _, f := range files {
@@ -64,16 +73,27 @@ func (s *State) asWanted(files []kubeadm.File) error {
 	return nil
 }
 
-// placeControlPlane places the pods after the name that they have their image by is there.
-func placeControlPlane(ctx context.Context, s *State) error {
+// placeAPIServer places the API server when it is its turn, and after the name that the pods
+// of the control plane have their image by is there. The kubelet meanwhile has gone to an API
+// server that is there.
+func placeAPIServer(ctx context.Context, s *State) error {
 	if err := nameBaseImage(ctx, s); err != nil {
 		return err
 	}
-	return place(s, beforeAPI)
+	if server := s.takeTurn(ctx); server != "" {
+		changed, err := s.pointKubelet(server)
+		if err == nil && changed {
+			err = s.RestartUnit(ctx, KubeletUnit)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return place(s, isAPIServer)
 }
 
-func controlPlanePlaced(ctx context.Context, s *State) error {
-	if err := placed(s, beforeAPI); err != nil {
+func apiServerPlaced(ctx context.Context, s *State) error {
+	if err := placed(s, isAPIServer); err != nil {
 		return err
 	}
 	return withContainerd(s, func(c *containerd.Client) error {

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package phases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
+	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/phase"
+)
+
+// absence is how long a machine may be out of reach before it counts as switched off.
+const absence = 15 * time.Second
+
+// predecessors are the control planes that start this cluster and whose API servers start
+// before this machine's, by name. API servers that start at once on an empty etcd get in each
+// other's way: each writes the same hundred RBAC objects, and one that has not come to an
+// end with them after 30 seconds gives up its process and begins again.
+func (s *State) predecessors() []node.Peer {
+	if s.Membership == nil || s.Membership.Joined {
+		return nil
+	}
+	members := slices.SortedFunc(slices.Values(s.Membership.Members), func(a, b node.Peer) int { return strings.Compare(a.Name, b.Name) })
+	return members[:max(0, slices.Index(members, s.self()))]
+}
+
+// takeTurn waits until the API server of a predecessor is healthy and returns its URL. It
+// returns nothing if this machine is to go on alone: because it is the first, because those
+// before it are off, or because they take too long.
+func (s *State) takeTurn(ctx context.Context) string {
+	before := s.predecessors()
+	if len(before) == 0 {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.ControlPlaneComponentHealthCheck.D()/4)
+	defer cancel()
+	client := probeClient(10 * time.Second)
+	defer client.CloseIdleConnections()
+	seen := time.Now()
+	for time.Since(seen) < absence {
+		for _, p := range before {
+			server := s.serverOf(p)
+			if health(ctx, client, server+"/livez") == nil {
+				return server
+			}
+			if reachable(ctx, p) {
+				seen = time.Now()
+			}
+		}
+		phase.Report(ctx, fmt.Errorf("waiting for the API server of %s, which starts first", before[0].Name))
+		select {
+		case <-ctx.Done():
+			return ""
+		case <-time.After(healthPause):
+		}
+	}
+	return ""
+}
+
+// reachable says whether a machine is on: one that refuses a connection to etcd is.
+func reachable(ctx context.Context, p node.Peer) bool {
+	conn, err := (&net.Dialer{Timeout: absence / 3}).DialContext(ctx, "tcp", net.JoinHostPort(p.Address, strconv.Itoa(kubeadm.EtcdClientPort)))
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// serverOf is the URL of a control plane's API server.
+func (s *State) serverOf(p node.Peer) string {
+	return "https://" + net.JoinHostPort(p.Address, strconv.Itoa(int(s.Config.APIPort)))
+}
+
+// kubeletServer is where the kubelet finds an API server: on this machine, and until that
+// one's manifest is there with the first of those that start before it. The kubelet registers
+// the node meanwhile, as that of a machine that joins with kubeadm does.
+func (s *State) kubeletServer() string {
+	if before := s.predecessors(); len(before) > 0 && s.absent(kubeadm.ManifestsDir+"/"+kubeadm.APIServer+".yaml") {
+		return s.serverOf(before[0])
+	}
+	return s.Config.LocalURL()
+}
+
+// kubeletFollows says that kubelet.conf leads to a predecessor.
+func (s *State) kubeletFollows() bool {
+	text, err := os.ReadFile(s.path(kubeadm.Dir + "/" + kubeconfig.Kubelet))
+	if err != nil {
+		return false
+	}
+	c, _, err := kubeconfig.Current(text)
+	return err == nil && slices.ContainsFunc(s.predecessors(), func(p node.Peer) bool { return s.serverOf(p) == c.Server })
+}
+
+// pointKubelet makes kubelet.conf lead to server. A kubelet that runs has to be restarted
+// then, which changed says. With an external authority the file is delivered and stays.
+func (s *State) pointKubelet(server string) (changed bool, err error) {
+	ca, err := s.authority()
+	if err != nil || ca.Key == nil {
+		return false, err
+	}
+	conf, err := kubeconfig.KubeletRotating(s.Config, server, ca.CertPEM())
+	if err != nil {
+		return false, err
+	}
+	wrote, err := kubeadm.WriteFiles(s.Root, conf)
+	return len(wrote) > 0, err
+}
