@@ -24,48 +24,51 @@ func (b *bench) boot() error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for i, cpus := range b.cpus {
-		with := fmt.Sprintf(" (%d CPUs, TCG)", cpus)
 		c := comparison{baseline: "stock kubeadm init", ratio: 0.45}
 		if cpus >= 4 {
 			c.target = 50
 		}
-		for run := range b.runs {
-			last := i == len(b.cpus)-1 && run == b.runs-1
-			if err := b.bootBoth(qemu, media, cpus, last, &c); err != nil {
-				return errors.Join(err, b.compare(with, c))
-			}
-			b.say("boot %d with %d CPUs: Ready in %.1f s, stock kubeadm in %.1f s", run+1, cpus, c.ours[run].ready, c.stock[run].ready)
-		}
-		if err := b.compare(with, c); err != nil {
-			return err
+		err := b.boots(qemu, media, cpus, i == len(b.cpus)-1, &c)
+		if errs = append(errs, err, b.compare(fmt.Sprintf(" (%d CPUs, TCG)", cpus), c)); err != nil {
+			break
 		}
 	}
 	for _, m := range b.report.Memory {
 		b.report.add(Measure{Name: "memory of an idle control plane, " + m.Name, Unit: "bytes", Runs: []float64{float64(m.Used)},
 			Note: fmt.Sprintf("MemTotal - MemAvailable, %.0f s after it was done", idleAfter.Seconds())})
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// bootBoth boots one machine of each kind.
-func (b *bench) bootBoth(qemu *tool.Set, media *stock.Media, cpus int, idle bool, c *comparison) error {
-	m, err := b.ours(cpus)
-	if err != nil {
-		return err
+// boots boots one machine of each kind after the other as often as asked for. Of the last two
+// it asks for the memory, too, when idle.
+func (b *bench) boots(qemu *tool.Set, media *stock.Media, cpus int, idle bool, c *comparison) error {
+	for run := range b.runs {
+		idle := idle && run == b.runs-1
+		m, err := b.ours(cpus)
+		if err != nil {
+			return err
+		}
+		r, err := b.bootOne(qemu, m, idle)
+		if r.line != nil {
+			c.ours = append(c.ours, r)
+		}
+		if err != nil {
+			return fmt.Errorf("imgbuild: %w", err)
+		}
+		if m, err = b.stock(media, cpus); err != nil {
+			return err
+		}
+		r, err = b.bootOne(qemu, m, idle)
+		if r.line != nil {
+			c.stock = append(c.stock, r)
+		}
+		if err != nil {
+			return fmt.Errorf("stock kubeadm: %w", err)
+		}
 	}
-	r, err := b.bootOne(qemu, m, idle)
-	if err != nil {
-		return fmt.Errorf("imgbuild: %w", err)
-	}
-	c.ours = append(c.ours, r)
-	if m, err = b.stock(media, cpus); err != nil {
-		return err
-	}
-	if r, err = b.bootOne(qemu, m, idle); err != nil {
-		return fmt.Errorf("stock kubeadm: %w", err)
-	}
-	c.stock = append(c.stock, r)
 	return nil
 }
 

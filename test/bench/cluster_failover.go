@@ -92,30 +92,20 @@ func (b *bench) incidents(f *running, ix *cluster.Index) error {
 	return nil
 }
 
-// suffer lets an outage happen and undoes it.
+// suffer lets an outage happen and undoes it. It measures from the moment when it happened
+// until somebody announced the address, and until the API answered on it after that.
 func (c *clusterVIP) suffer(o outage, owner *vm.Member) (announced, answered time.Duration, err error) {
-	seen := make(chan time.Time, 16)
-	remove := c.fleet.Gateway.Port().Tap(func(s ethernet.Seen) {
-		if s.Direction != ethernet.ToStation || s.Frame.Type() != ethernet.TypeARP {
-			return
-		}
-		if a, ok := ethernet.ParseARP(s.Frame); ok && a.Gratuitous() && a.SenderIP == c.address {
-			select {
-			case seen <- s.At:
-			default: // one is enough
-			}
-		}
-	})
-	defer remove()
+	seen, forget := announcements(c.fleet.Gateway.Port(), c.address)
+	defer forget()
 	began, err := o.do(c, owner)
 	if err != nil {
 		return 0, 0, err
 	}
 	limit := time.After(patience)
-	for announced == 0 {
+	for announced <= 0 {
 		select {
-		case at := <-seen: // an owner announces itself now and then, before as well
-			announced = max(0, at.Sub(began))
+		case at := <-seen:
+			announced = at.Sub(began) // an owner announces itself now and then, before as well
 		case <-limit:
 			return 0, 0, fmt.Errorf("nobody announced %s within %s", c.address, patience)
 		case <-c.ctx.Done():
@@ -130,6 +120,22 @@ func (c *clusterVIP) suffer(o outage, owner *vm.Member) (announced, answered tim
 		err = o.undo(c, owner)
 	}
 	return announced, answered, err
+}
+
+// announcements delivers when gratuitous ARP for an address reached the station on a port,
+// until forget is called. What nobody takes for long is lost.
+func announcements(port *ethernet.Port, address netip.Addr) (seen <-chan time.Time, forget func()) {
+	times := make(chan time.Time, 16)
+	return times, port.Tap(func(s ethernet.Seen) {
+		a, ok := ethernet.ParseARP(s.Frame)
+		if !ok || s.Direction != ethernet.ToStation || !a.Gratuitous() || a.SenderIP != address {
+			return
+		}
+		select {
+		case times <- s.At:
+		default:
+		}
+	})
 }
 
 // killKeepalived asks the machine itself. The agent says so right before it does it.

@@ -105,10 +105,13 @@ func (b *bench) complete(c *candidate, title string, cpus int, guest vm.Guest) e
 	return err
 }
 
-// bootOne boots a machine and, when idle, goes on until it has been idle for a while.
+// bootOne boots a machine and, when idle, goes on until it has been idle for a while. With an
+// error after it was Ready, the boot is there all the same.
 func (b *bench) bootOne(qemu *tool.Set, c candidate, idle bool) (r booted, err error) {
 	finished := make(chan time.Duration, 1)
+	b.say("%s: switched on, %d CPUs", c.Title, c.Spec.CPUs)
 	c.Events = func(e vm.Event) {
+		b.follow(c.Title, "the node", e)
 		if c.finished(e) {
 			select {
 			case finished <- e.At:
@@ -136,6 +139,7 @@ func (b *bench) bootOne(qemu *tool.Set, c candidate, idle bool) (r booted, err e
 	if r.processor, err = processorTime(node.Machine.PID()); err != nil {
 		return r, err
 	}
+	b.say("%s: Ready in %.1f s", c.Title, r.ready)
 	r.line = node.Timeline()
 	if !idle {
 		return r, nil
@@ -164,6 +168,7 @@ func (b *bench) await(node *vm.Node, finished <-chan time.Duration) (at time.Dur
 
 // idle leaves a machine alone for a while and then asks it for its memory.
 func (b *bench) idle(node *vm.Node, name string) error {
+	b.say("%s: asking for its memory in %s", name, idleAfter)
 	if err := b.pause(idleAfter); err != nil {
 		return err
 	}
@@ -176,6 +181,8 @@ func (b *bench) idle(node *vm.Node, name string) error {
 		return err
 	}
 	m, err := memory(conn, name)
-	b.report.Memory = append(b.report.Memory, m)
+	if err == nil {
+		b.report.Memory = append(b.report.Memory, m)
+	}
 	return err
 }
