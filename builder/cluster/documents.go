@@ -7,6 +7,7 @@ import (
 	"net"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -100,7 +101,7 @@ func (c *Cluster) certSANs() []string {
 	var out []string
 	add := func(names ...string) {
 		for _, n := range names {
-			if n != "" && !contains(out, n) {
+			if n != "" && !slices.Contains(out, n) {
 				out = append(out, n)
 			}
 		}
@@ -113,15 +114,6 @@ func (c *Cluster) certSANs() []string {
 		add("127.0.0.1", "localhost")
 	}
 	return out
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }
 
 func (c *Cluster) machine(h *Host) node.Machine {

@@ -52,7 +52,7 @@ func Parse(file, dir string, data []byte) (*Source, error) {
 	(&validator{Source: s, c: s.Cluster}).all()
 	problems := append(s.doc.Problems(), s.extra...)
 	if err := problems.Err(); err != nil {
-		return nil, fault.Wrap(fault.Config, err, "correct the file; docs/cluster.md describes every key")
+		return nil, fault.Wrap(fault.Config, err, "correct the file; docs/reference/cluster.md describes every key")
 	}
 	if known == 0 {
 		s.Warnings = s.advice.Problems()

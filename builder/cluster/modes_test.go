@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -89,9 +90,9 @@ func put(t *testing.T, dir, name string, data []byte) {
 // offline is an external authority: it sees requests and answers with certificates.
 type offline struct{ pairs map[string]*pki.Pair }
 
-func newOffline(t *testing.T, dir string) *offline {
+func newOffline(t *testing.T, dir string, at time.Time) *offline {
 	o := &offline{map[string]*pki.Pair{}}
-	m := &pki.Maker{Algorithm: node.ECDSAP256, CAValidity: 1000 * time.Hour, Now: now}
+	m := &pki.Maker{Algorithm: node.ECDSAP256, CAValidity: 1000 * time.Hour, Now: at}
 	for _, s := range authoritySpecs() {
 		key, err := m.Key()
 		if err != nil {
@@ -144,7 +145,7 @@ func TestExternalRequestsAndCertificates(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "hosts")); err == nil {
 		t.Error("configs were made without certificates")
 	}
-	authority := newOffline(t, dir)
+	authority := newOffline(t, dir, now)
 	r = rendered(t, parse(t, text), dir)
 	authority.answer(t, dir, r.Pending)
 	if r = rendered(t, parse(t, text), dir); len(r.Pending) > 0 {
@@ -174,5 +175,47 @@ func TestExternalRequestsAndCertificates(t *testing.T) {
 	put(t, dir, "pki/hosts/demo-cp-1/apiserver.crt", []byte(read(t, dir, "pki/hosts/demo-cp-1/etcd/peer.crt")))
 	if _, err := Render(t.Context(), parse(t, text), Options{Dir: dir, Now: now}); err == nil || !strings.Contains(err.Error(), "apiserver.crt: its key belongs to another") {
 		t.Error(err)
+	}
+}
+
+// OpenSSL, used as docs/cluster-operations.md says, is an external authority.
+func TestOpenSSLAnswersRequests(t *testing.T) {
+	openssl, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("openssl is not in PATH")
+	}
+	dir, keys, at := t.TempDir(), t.TempDir(), time.Now()
+	text := strings.Replace(starter(t, 1, 1), "mode: shared  ", "mode: external", 1)
+	render := func() *Result {
+		r, err := Render(t.Context(), parse(t, text), Options{Dir: dir, Now: at})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	render()
+	for name, pair := range newOffline(t, dir, at).pairs {
+		key, err := pki.KeyPEM(pair.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, keys, name+".key", key)
+	}
+	for _, p := range render().Pending {
+		file, signer, _ := strings.Cut(strings.TrimPrefix(p, "pki/"), ".crt, to be signed by pki/")
+		signer = strings.TrimSuffix(signer, ".crt")
+		cmd := exec.Command(openssl, "x509", "-req", "-in", file+".csr", "-CA", signer+".crt", "-CAkey", filepath.Join(keys, signer+".key"),
+			"-days", "30", "-copy_extensions", "copyall", "-out", file+".crt")
+		cmd.Dir = filepath.Join(dir, "pki")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", cmd, err, out)
+		}
+	}
+	at = time.Now()
+	if r := render(); len(r.Pending) > 0 {
+		t.Errorf("still pending: %q", r.Pending)
+	}
+	if _, ok := readHost(t, dir, "hosts/demo-cp-1.ign").file(t, kubeadm.PKIDir+"/apiserver.crt"); !ok {
+		t.Error("the control plane has no certificate")
 	}
 }

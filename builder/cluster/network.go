@@ -109,17 +109,18 @@ func bond(b *Bond, link *section, add func(string, ...*section)) {
 		}
 	}
 	// Members take the bond's address once they are in it; their own stays the permanent one.
-	for key, list := range map[string][]string{"Name": names, "PermanentMACAddress": macs} {
-		if len(list) == 0 {
-			continue
-		}
-		match, network := &section{name: "Match"}, &section{name: "Network"}
-		match.set(key, strings.Join(list, " "))
-		if key != "Name" {
-			match.set("Kind", "!*")
-		}
-		network.set("Bond", b.Name)
-		add("member-"+strings.ToLower(strings.TrimSuffix(key, "Address"))+".network", match, link, network)
+	network := &section{name: "Network"}
+	network.set("Bond", b.Name)
+	if len(names) > 0 {
+		match := &section{name: "Match"}
+		match.set("Name", strings.Join(names, " "))
+		add("member-name.network", match, link, network)
+	}
+	if len(macs) > 0 {
+		match := &section{name: "Match"}
+		match.set("PermanentMACAddress", strings.Join(macs, " "))
+		match.set("Kind", "!*")
+		add("member-permanentmac.network", match, link, network)
 	}
 }
 

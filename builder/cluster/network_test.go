@@ -122,3 +122,14 @@ func TestNetworkdAndTimesyncdKnowEveryKey(t *testing.T) {
 		t.Error("any key would be found")
 	}
 }
+
+// The order of files is part of a config: what is rendered twice has to be the same.
+func TestNetworkFilesAreAlwaysTheSame(t *testing.T) {
+	dir := t.TempDir()
+	rendered(t, parse(t, everyNetwork), dir)
+	for range 8 {
+		if got := actions(rendered(t, parse(t, everyNetwork), dir)); len(got) > 0 {
+			t.Fatalf("rendered again: %v", got)
+		}
+	}
+}

@@ -131,7 +131,9 @@ func (v *validator) consent(i int, h *Host) {
 	}
 	keys := ""
 	switch {
-	case h.Role == node.ControlPlane && c.PKI.Mode != node.PKIGenerate:
+	case h.Role == node.ControlPlane && c.PKI.Mode == node.PKIGenerate:
+		keys = "the key that decrypts the authorities' keys" // which whoever has a token may read
+	case h.Role == node.ControlPlane:
 		keys = "private keys of control planes"
 	case c.PKI.Mode == node.PKIExternal:
 		keys = "private keys of kubelets"
@@ -140,7 +142,7 @@ func (v *validator) consent(i int, h *Host) {
 	case !platforms[h.Platform].cloud:
 	case keys != "" && c.UserData.Secrets != acceptAll:
 		v.fail(at, "would put "+keys+" into user data, which others can often read",
-			"userData.secrets all to accept that, pki.mode generate, or another way of delivery")
+			"userData.secrets all to accept that, or another way of delivery for these hosts")
 	case c.UserData.Secrets == refuseSecrets:
 		v.fail(at, "would put bootstrap tokens into user data, which others can often read",
 			"userData.secrets tokens to accept that, or another way of delivery")

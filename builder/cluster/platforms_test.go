@@ -3,6 +3,10 @@
 package cluster
 
 import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/firstboot/node"
 )
 
 // The names are those that Ignition's engine registers, read from its source; ours leave out
@@ -83,7 +88,8 @@ func TestSecretsNeedConsent(t *testing.T) {
 	for _, c := range []struct{ text, platform, secrets, want string }{
 		{base, "metal", "refuse", ""}, {base, "vmware", "refuse", ""},
 		{base, "aws", "refuse", "private keys"}, {base, "aws", "tokens", "private keys"}, {base, "aws", "all", ""},
-		{generate, "aws", "refuse", "bootstrap tokens"}, {generate, "aws", "tokens", ""},
+		{generate, "aws", "refuse", "bootstrap tokens"}, {generate, "aws", "tokens", "the key that decrypts"}, {generate, "aws", "all", ""},
+		{strings.Replace(base, "name: w-1,", "name: w-1, platform: gcp,", 1), "metal", "tokens", ""},
 		{strings.Replace(base, "name: w-1,", "name: w-1, platform: gcp,", 1), "metal", "refuse", "hosts[3].platform: value \"gcp\": would put bootstrap tokens"},
 	} {
 		text := strings.Replace(c.text, "hosts:\n", "platform: "+c.platform+"\nuserData: {secrets: "+c.secrets+"}\nhosts:\n", 1)
@@ -91,5 +97,23 @@ func TestSecretsNeedConsent(t *testing.T) {
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s, %s: %v, want %q", c.platform, c.secrets, err, c.want)
 		}
+	}
+}
+
+// One config for all hosts of a role is not made where it would not fit.
+func TestRoleConfigsFitToo(t *testing.T) {
+	var text strings.Builder
+	text.WriteString(with("platform: aws\nuserData: {secrets: all}"))
+	for i := range 150 {
+		serial, label := sha256.Sum256([]byte{byte(i)}), sha256.Sum256([]byte{byte(i), 0})
+		fmt.Fprintf(&text, "- {name: w-%d, role: worker, match: {serial: s%x}, labels: {a: l%x}, address: 192.0.2.%d, network: {addressing: dhcp}}\n", 100+i, serial, label[:30], 30+i)
+	}
+	dir := t.TempDir()
+	r := rendered(t, parse(t, text.String()), dir)
+	if next := strings.Join(r.Next, "\n"); !strings.Contains(next, "use the config of each worker: one for all has") {
+		t.Errorf("%q", r.Next)
+	}
+	if _, err := os.Stat(filepath.Join(dir, roleFile(node.Worker))); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
 	}
 }

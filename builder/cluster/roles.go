@@ -3,7 +3,9 @@
 package cluster
 
 import (
+	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/imgbuild/imgbuild/firstboot/node"
 )
@@ -44,7 +46,22 @@ func (r *renderer) roles() error {
 		if err != nil {
 			return err
 		}
+		if h := tooSmall(hosts, config); h != nil {
+			r.result.Next = append(r.result.Next, fmt.Sprintf("use the config of each %s: one for all has %d bytes, and platform %s takes %d",
+				strings.ReplaceAll(string(role), "-", " "), platforms[h.Platform].size(config), h.Platform, platforms[h.Platform].limit))
+			continue
+		}
 		r.add("/"+roleFile(role), 0o600, config, "all hosts with role "+string(role)).describe = compareConfigs
+	}
+	return nil
+}
+
+// tooSmall returns a host whose platform does not take a config, or nil.
+func tooSmall(hosts []*Host, config []byte) *Host {
+	for _, h := range hosts {
+		if p := platforms[h.Platform]; p.limit > 0 && p.size(config) > p.limit {
+			return h
+		}
 	}
 	return nil
 }

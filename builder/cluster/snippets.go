@@ -15,6 +15,7 @@ import (
 	"github.com/coreos/butane/config/common"
 	"github.com/coreos/ignition/v2/config/v3_5"
 	"github.com/coreos/ignition/v2/config/v3_5/types"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
@@ -100,14 +101,18 @@ func (v *validator) translate(at, name string, data []byte) {
 		return
 	}
 	v.snippets[name].config = cfg
-	v.reserved(at, cfg)
+	for _, path := range reserved(cfg) {
+		line, column := placeOf(data, path)
+		problem(line, column, "", "writes "+path+", which is written from cluster.yaml; leave it out")
+	}
 }
 
-// reserved refuses snippets that write, or replace by something else, what Render writes.
-func (v *validator) reserved(at string, cfg types.Config) {
+// reserved returns the paths at which a config has something in the place of what Render
+// writes.
+func reserved(cfg types.Config) (paths []string) {
 	check := func(path string) {
 		if path == node.Path || strings.HasPrefix(path, kubeadm.PKIDir+"/") {
-			v.fail(at, "writes "+path+", which is written from cluster.yaml", "a snippet without that file")
+			paths = append(paths, path)
 		}
 	}
 	for _, f := range cfg.Storage.Files {
@@ -119,4 +124,23 @@ func (v *validator) reserved(at string, cfg types.Config) {
 	for _, d := range cfg.Storage.Directories {
 		check(d.Path)
 	}
+	return paths
+}
+
+// placeOf returns where a YAML text first has a value; its beginning when it has it nowhere,
+// as with files that come from a directory (storage.trees).
+func placeOf(text []byte, value string) (line, column int) {
+	var root yaml.Node
+	if yaml.Unmarshal(text, &root) != nil {
+		return 1, 1
+	}
+	nodes := []*yaml.Node{&root}
+	for len(nodes) > 0 {
+		n := nodes[0]
+		if n.Kind == yaml.ScalarNode && n.Value == value {
+			return n.Line, n.Column
+		}
+		nodes = append(slices.Clone(n.Content), nodes[1:]...)
+	}
+	return 1, 1
 }

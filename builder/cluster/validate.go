@@ -4,7 +4,6 @@ package cluster
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -181,11 +180,5 @@ func (v *validator) mirror(at string, m Mirror) {
 		if user, password, ok := credentials(text); !ok || user == "" || password == "" {
 			v.fail(at+".credentialsFile", "does not hold credentials", "a file with one line, USER:PASSWORD")
 		}
-	}
-}
-
-func (v *validator) mac(path, got string) {
-	if hw, err := net.ParseMAC(got); got != "" && (err != nil || len(hw) != 6 || !strings.Contains(got, ":")) {
-		v.fail(path, "is not a MAC address", "six pairs of hexadecimal digits with colons, for example 52:54:00:12:34:56")
 	}
 }

@@ -62,7 +62,7 @@ func (v *validator) host(i int, h *Host) {
 		v.fail(at+".name", "is too long for a host name", "at most 63 characters")
 	}
 	strict.OneOf(v.doc, at+".role", h.Role, node.ControlPlane, node.Worker)
-	v.mac(at+".match.mac", h.Match.MAC)
+	v.match(at+".match.mac", h.Match.MAC, macForm, "is not a MAC address", "six pairs of hexadecimal digits with colons, for example 52:54:00:12:34:56")
 	v.match(at+".match.uuid", h.Match.UUID, uuidForm, "is not a UUID", "8-4-4-4-12 hexadecimal digits")
 	if strings.TrimSpace(h.Match.Serial) != h.Match.Serial {
 		v.fail(at+".match.serial", "begins or ends with a space", "the serial number as the firmware reports it")

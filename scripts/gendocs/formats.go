@@ -36,8 +36,7 @@ func nodePage(root string) (string, error) {
 // clusterPage describes cluster.yaml. What it shares with the node document is described
 // there.
 func clusterPage(root string) (string, error) {
-	const file = "builder/cluster/types.go"
-	s, err := parse(root, "yaml", file)
+	s, err := parse(root, "yaml", "builder/cluster/types.go", "builder/cluster/types_network.go")
 	if err != nil {
 		return "", err
 	}
@@ -54,7 +53,7 @@ func clusterPage(root string) (string, error) {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# cluster.yaml\n\n"+notice, file)
+	fmt.Fprintf(&b, "# cluster.yaml\n\n"+notice, "builder/cluster")
 	fmt.Fprintf(&b, "`imgbuild cluster render` turns this file into a config for every host: [how](../cluster.md). It has `apiVersion: %s` and\n"+
 		"`kind: %s`. Keys that are not listed here are errors; every problem is reported at once with file, line and column.\n"+
 		"Durations are written as Go writes them: `90s`, `5m`, `8760h`.\n\n", cluster.APIVersion, cluster.Kind)
