@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coreos/ignition/v2/config/v3_5/types"
 	core "k8s.io/api/core/v1"
@@ -72,8 +73,7 @@ func TestStockJoins(t *testing.T) {
 	x.index = ix
 	x.eventually("the control plane is Ready", 2*bootTimeout, func() error { return x.ready(1) })
 	x.awaitAgents()
-	x.apply(probingOn(ours.Name))
-	x.kubectl("wait", "--for=condition=Ready", "pod/"+probePod, "--timeout=180s")
+	x.serviceAccountThere()
 	t.Run("kubeadm", func(t *testing.T) { x.with(t).kubeadmRuns(ours.Name) })
 
 	token, key := renderedSecrets(t, dir)
@@ -85,7 +85,7 @@ func TestStockJoins(t *testing.T) {
 	t.Run("nodes", func(t *testing.T) { x.with(t).foreignNodes(ours.Name, worker.Name, second.Name) })
 	t.Run("etcd", func(t *testing.T) { x.with(t).votes(ours.Name, second.Name) })
 	t.Run("daemons", func(t *testing.T) { x.with(t).daemonsReady(3) })
-	t.Run("pods", func(t *testing.T) { x.with(t).podsReach(ours.Name, worker.Name, true) })
+	t.Run("pods", func(t *testing.T) { x.with(t).podsReach(ours.Name, worker.Name, worker.Name) })
 	t.Run("api", func(t *testing.T) {
 		if err := x.fleet.Ask(t.Context(), second.Address.String()+":6443", "/readyz"); err != nil {
 			t.Errorf("the API server of the stock control plane: %v", err)
@@ -193,6 +193,11 @@ func (x *mixed) kubeadm(args ...string) string {
 
 // kubeadmRuns lets kubeadm look at a node that it has not made.
 func (x *mixed) kubeadmRuns(name string) {
+	x.apply(probingOn(name))
+	x.eventually("the probe runs", 5*time.Minute, func() error {
+		_, err := x.try("", "wait", "--for=condition=Ready", "pod/"+probePod, "--timeout=20s")
+		return err
+	})
 	out := x.kubeadm("certs", "check-expiration")
 	for _, want := range []string{"admin.conf", "apiserver ", "apiserver-etcd-client", "controller-manager.conf", "etcd-peer", "front-proxy-client", "scheduler.conf", "super-admin.conf", "front-proxy-ca"} {
 		i := strings.Index(out, want)

@@ -127,10 +127,11 @@ func TestJoinStock(t *testing.T) {
 	}
 	x := e.startMixed(t, o, pkiDir, first)
 	x.waitReady()
+	x.serviceAccountThere()
 	x.fetchEtcdCA(first.Name)
 	t.Run("etcd", func(t *testing.T) { x.with(t).votes("stock-cp", "our-cp") })
 	t.Run("daemons", func(t *testing.T) { x.with(t).daemonsReady(len(stockNetwork)) })
-	t.Run("pods", func(t *testing.T) { x.with(t).podsReach("our-w", "stock-cp", true) })
+	t.Run("pods", func(t *testing.T) { x.with(t).podsReach("our-w", "stock-cp", "our-w") })
 	t.Run("api", func(t *testing.T) {
 		if err := x.fleet.Ask(t.Context(), "10.53.0.13:6443", "/readyz"); err != nil {
 			t.Errorf("the API server of our control plane: %v", err)

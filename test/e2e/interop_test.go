@@ -171,6 +171,16 @@ func (x *mixed) awaitAgents() {
 	}
 }
 
+// serviceAccountThere waits for what every pod needs, which a new cluster has a moment after its
+// first node.
+func (x *mixed) serviceAccountThere() {
+	x.Helper()
+	x.eventually("pods can be made", 5*time.Minute, func() error {
+		_, err := x.try("", "get", "serviceaccount", "default")
+		return err
+	})
+}
+
 // join lets stock machines join at the same moment.
 func (x *mixed) join(steps map[string]stock.Join) {
 	x.Helper()
@@ -255,21 +265,17 @@ func onStock(pod *core.Pod) *core.Pod {
 	return pod
 }
 
-// podsReach lets a pod on one node reach the API by its service's name, and the pods of both
-// nodes reach each other.
-func (x *mixed) podsReach(ours, other string, otherIsStock bool) {
+// podsReach lets a pod on one of two nodes, the other of which is stock, reach the API by its
+// service's name, and the pods of both nodes reach each other.
+func (x *mixed) podsReach(ours, other, from string) {
 	place := func(pod *core.Pod, on string) *core.Pod {
 		pod.Spec.NodeName = on
-		if on == other && otherIsStock {
+		if on == other {
 			return onStock(pod)
 		}
 		return pod
 	}
 	config, pod := client()
-	from := other
-	if !otherIsStock {
-		from = ours
-	}
 	x.apply(config, place(pod, from))
 	for _, on := range []string{ours, other} {
 		x.apply(place(webPod(on), on), place(askPod(on), on))
