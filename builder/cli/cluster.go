@@ -26,10 +26,10 @@ func (a *app) clusterCommand() *cobra.Command {
 			"  imgbuild cluster render cluster.yaml -o demo",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return fault.New(fault.Usage, "see 'imgbuild cluster --help'", "name what to do: init, check or render")
+			return fault.New(fault.Usage, "see 'imgbuild cluster --help'", "name what to do: init, check, render or kubeconfig")
 		},
 	}
-	cmd.AddCommand(a.clusterInitCommand(), a.clusterCheckCommand(), a.clusterRenderCommand())
+	cmd.AddCommand(a.clusterInitCommand(), a.clusterCheckCommand(), a.clusterRenderCommand(), a.clusterKubeconfigCommand())
 	return cmd
 }
 
@@ -148,6 +148,26 @@ func (a *app) clusterRenderCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would change and write nothing")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the outcome as JSON")
 	return cmd
+}
+
+func (a *app) clusterKubeconfigCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "kubeconfig DIRECTORY",
+		Short: "Fetch the administrator's kubeconfig from a cluster that keeps its authorities (pki.mode generate)",
+		Long: "The administrator's key never leaves the rendered directory. The control planes sign a certificate\n" +
+			"for it, which this fetches. Whom to believe follows from the bootstrap token; from then on the\n" +
+			"cluster's authority is in the directory, and rendering again tells it to every host.",
+		Example: "  imgbuild cluster kubeconfig demo",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := cluster.Kubeconfig(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(a.Out, file)
+			return err
+		},
+	}
 }
 
 func (a *app) clusterRender(ctx context.Context, file, output string, dryRun, asJSON bool) error {

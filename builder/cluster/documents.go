@@ -20,6 +20,8 @@ import (
 // material is what documents need beyond cluster.yaml.
 type material struct {
 	token, certificateKey, callbackToken node.Secret
+	// adminKey is the public half of the administrator's key where only the cluster can sign.
+	adminKey string
 	// pins identify the cluster's authority; none while it does not exist.
 	pins []string
 	// founders are the control planes that may start the cluster.
@@ -71,7 +73,7 @@ func (s *Source) document(h *Host, m *material) *node.Node {
 		n.Cluster.Kubelet = &c.Kubelet // never what a role or a host adds
 		n.APIServer = node.APIServer{Port: int32(c.APIServer.Port), CertSANs: c.certSANs(), ExtraArgs: c.APIServer.ExtraArgs}
 		n.Etcd = node.Etcd{HeartbeatInterval: c.Etcd.HeartbeatInterval, ElectionTimeout: c.Etcd.ElectionTimeout, ExtraArgs: c.Etcd.ExtraArgs}
-		n.PKI.CertificateKey, n.PKI.Initiator = m.certificateKey, c.PKI.Initiator
+		n.PKI.CertificateKey, n.PKI.Initiator, n.PKI.AdminKey = m.certificateKey, c.PKI.Initiator, m.adminKey
 		for i, name := range c.PodNetwork.Manifests {
 			n.Network.Manifests = append(n.Network.Manifests, manifestPath(i, name))
 		}

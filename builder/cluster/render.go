@@ -131,7 +131,8 @@ func (r *renderer) keep() error {
 	r.outputs = append(r.outputs, r.cas.outputs...)
 	r.material = &material{token: r.secrets.BootstrapToken, certificateKey: r.secrets.CertificateKey,
 		callbackToken: node.Secret(strings.TrimSpace(string(r.files[c.Callback.TokenFile]))), pins: r.cas.pins(), founders: r.secrets.Founders}
-	return nil
+	r.material.adminKey, err = r.adminKey()
+	return err
 }
 
 func missingIndex(err error) bool {

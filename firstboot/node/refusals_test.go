@@ -54,6 +54,7 @@ var refusals = []refusal{
 	{minimal + "pki: {validity: 10m}", `pki.validity: value "10m": is too short`},
 	{minimal + "pki: {validity: 99999h, caValidity: 9h}", `pki.validity: value "99999h": is longer than pki.caValidity`},
 	{minimal + "pki: {certificateKey: hush}", "pki.certificateKey: is not a certificate key; allowed"},
+	{minimal + "pki: {adminKey: ssh-ed25519 AAAA}", `pki.adminKey: value "ssh-ed25519 AAAA": is not a public key`},
 	{minimal + "bootstrapTokens: [{token: hush}]", "bootstrapTokens[0].token: is not a bootstrap token; allowed"},
 	{minimal + "bootstrapTokens: [{token: abcdef.0123456789abcdef}, {token: abcdef.1123456789abcdef}]", "bootstrapTokens[1].token: has the same id"},
 	{minimal + "bootstrapTokens: [{token: abcdef.0123456789abcdef, ttl: -1h}]", `bootstrapTokens[0].ttl: value "-1h": is negative`},

@@ -142,6 +142,10 @@ type PKI struct {
 	Initiator string `yaml:"initiator,omitempty"`
 	// CertificateKey (64 hexadecimal digits) encrypts the kubeadm-certs secret.
 	CertificateKey Secret `yaml:"certificateKey,omitempty"`
+	// AdminKey is the public key of the administrator, one PEM block PUBLIC KEY. Control planes
+	// publish a certificate for it in ConfigMap kube-public/imgbuild-admin; the private key
+	// stays where it was made.
+	AdminKey string `yaml:"adminKey,omitempty"`
 }
 
 // BootstrapToken is one token, "[a-z0-9]{6}.[a-z0-9]{16}".

@@ -3,6 +3,9 @@
 package node
 
 import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"net/netip"
 	"path"
@@ -19,6 +22,13 @@ func (v *validator) pki(n *Node) {
 	strict.OneOf(v.doc, "pki.algorithm", p.Algorithm, ECDSAP256, ECDSAP384, RSA2048, RSA3072, RSA4096)
 	v.match("pki.certificateKey", p.CertificateKey.Reveal(), keyForm, "is not a certificate key", "64 hexadecimal digits, lower case")
 	v.name("pki.initiator", p.Initiator)
+	if block, rest := pem.Decode([]byte(p.AdminKey)); p.AdminKey != "" && (block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0) {
+		v.fail("pki.adminKey", "is not a public key", "one PEM block PUBLIC KEY")
+	} else if block != nil {
+		if _, err := x509.ParsePKIXPublicKey(block.Bytes); err != nil {
+			v.fail("pki.adminKey", "is a damaged public key", "one PEM block PUBLIC KEY")
+		}
+	}
 	v.positive("pki.caValidity", p.CAValidity, time.Hour)
 	v.positive("pki.validity", p.Validity, time.Hour)
 	if p.Validity > p.CAValidity {

@@ -220,7 +220,7 @@ func TestTerminateFindsTheComponent(t *testing.T) {
 		}
 	}
 	// No process has these numbers, which counts as having ended.
-	if n, err := terminate(proc, kubeadm.Scheduler); n != 1 || err != nil {
+	if n, err := terminate(proc, kubeadm.Scheduler, kubeadm.Dir); n != 1 || err != nil {
 		t.Errorf("%d %v", n, err)
 	}
 }

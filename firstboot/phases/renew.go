@@ -31,6 +31,8 @@ import (
 type Renewal struct {
 	// Certificates and Kubeconfigs were made again.
 	Certificates, Kubeconfigs []string
+	// Admin says that the administrator's key was given another certificate.
+	Admin bool
 	// Restarted are the components that read their file only when they start.
 	Restarted []string
 	// Tokens were given another lifetime.
@@ -61,7 +63,10 @@ func Renew(ctx context.Context, s *State, before time.Duration) (*Renewal, error
 	}
 	m := s.maker()
 	m.Now, m.RenewBefore = time.Now(), min(before, s.Config.Validity*2/3)
-	return r, errors.Join(s.renewLeaves(ctx, m, r), s.renewTokens(ctx, r))
+	err = errors.Join(s.renewLeaves(ctx, m, r), s.renewTokens(ctx, r))
+	var signErr error
+	r.Admin, signErr = s.signAdmin(ctx, m)
+	return r, errors.Join(err, signErr)
 }
 
 func (s *State) renewLeaves(ctx context.Context, m *pki.Maker, r *Renewal) error {
@@ -92,7 +97,7 @@ func (s *State) renewLeaves(ctx context.Context, m *pki.Maker, r *Renewal) error
 		if !slices.Contains(r.Kubeconfigs, file) {
 			continue
 		}
-		n, err := terminate(filepath.Join(s.Root, "/proc"), component)
+		n, err := terminate(s.path("/proc"), component, s.path(kubeadm.Dir))
 		if err != nil {
 			return err
 		}
@@ -119,8 +124,8 @@ func (s *State) externalKubeconfigs(ca *pki.Pair, m *pki.Maker) error {
 	return errors.Join(errs...)
 }
 
-// terminate asks the processes of a component to end; the kubelet starts the container again.
-func terminate(proc, component string) (int, error) {
+// terminate asks the processes of a component, with a kubeconfig in dir, to end; the kubelet starts the container again.
+func terminate(proc, component, dir string) (int, error) {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
 		return 0, err
@@ -136,7 +141,7 @@ func terminate(proc, component string) (int, error) {
 			continue // it ended in the meantime
 		}
 		argv0, rest, _ := bytes.Cut(cmdline, []byte{0})
-		if filepath.Base(string(argv0)) != component || !bytes.Contains(rest, []byte("--kubeconfig="+kubeadm.Dir)) {
+		if filepath.Base(string(argv0)) != component || !bytes.Contains(rest, []byte("--kubeconfig="+dir+"/")) {
 			continue
 		}
 		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
