@@ -87,7 +87,7 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 			Check: apiServerPlaced, Run: placeAPIServer, Timeout: t.ControlPlaneComponentHealthCheck.D() + slack, OnChange: phase.Refuse},
 		phase.Phase[*State]{Name: API, Purpose: "the API answers and knows its administrators", Needs: []string{EtcdQuorum, ControlPlane}, Roles: cp,
 			Run: awaitAPI, Timeout: api, OnChange: phase.Redo},
-		balancerPhase(), balancerCAPhase(Certs, KubeletStart), vipPhase(), vipPodPhase(),
+		modulesPhase(), balancerPhase(), balancerCAPhase(Certs, KubeletStart), vipPhase(), vipPodPhase(),
 		adminCertificatePhase(api),
 		followPhase(Addons, MarkControlPlane, WaitControlPlane, KubeletBootstrap, BalancerCA, VIP),
 		phase.Phase[*State]{Name: Controllers, Purpose: "the static pods of the controller manager and the scheduler are in place", Needs: []string{API}, Roles: cp,
@@ -117,7 +117,7 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 		phase.Phase[*State]{Name: NodeReady, Purpose: "the node is Ready", Needs: []string{MarkControlPlane, Addons, CNI, KubeletBootstrap},
 			Run: awaitReady, Timeout: t.NodeReady.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: HandOver, Purpose: "the kubelet owns the node from now on",
-			Needs: []string{NodeReady, PodNetwork, WaitControlPlane, BootstrapToken, KubeletConnect, BalancerCA, VIPPod, Follow, AdminCertificate},
+			Needs: []string{NodeReady, PodNetwork, WaitControlPlane, BootstrapToken, KubeletConnect, BalancerCA, VIPPod, Follow, AdminCertificate, KernelModules},
 			Run:   handOver, Timeout: time.Minute, OnChange: phase.Redo},
 	)
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 )
 
@@ -34,6 +35,57 @@ func cgroupV2(m *Machine) error {
 		if !slices.Contains(have, want) {
 			return fmt.Errorf("the kernel offers no %s controller (it has %s); remove cgroup_disable from the kernel's command line", want, strings.Join(have, ", "))
 		}
+	}
+	return nil
+}
+
+// iptablesModules are what kube-proxy's rules need where it runs iptables, on the packet filter
+// of today.
+var iptablesModules = []string{"ipt_REJECT", "nf_tables", "nft_chain_nat", "nft_compat", "xt_MASQUERADE", "xt_addrtype", "xt_comment", "xt_conntrack", "xt_mark", "xt_nat", "xt_statistic"}
+
+// proxyModules are the kernel modules that each mode of kube-proxy needs, by their names in
+// Linux 6.12. The kernel loads them when a rule first uses them, except those of ipvs.
+var proxyModules = map[node.ProxyMode][]string{
+	node.ProxyNFTables: {"nf_conntrack", "nf_tables", "nft_chain_nat", "nft_ct", "nft_fib_inet", "nft_masq", "nft_nat", "nft_numgen", "nft_reject_inet"},
+	node.ProxyIPTables: iptablesModules,
+	node.ProxyUpstream: iptablesModules,
+	node.ProxyIPVS: append([]string{"dummy", "ip_set", "ip_set_bitmap_port", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip",
+		"ip_set_hash_ipportnet", "ip_set_hash_net", "ip_vs", "ip_vs_rr", "ip_vs_sh", "ip_vs_wrr", "nf_conntrack", "xt_set"}, iptablesModules...),
+}
+
+// ProxyModules are the kernel modules that a mode of kube-proxy needs.
+func ProxyModules(mode node.ProxyMode) []string { return slices.Clone(proxyModules[mode]) }
+
+// ipset is a program that kube-proxy runs in mode ipvs.
+const ipset = "/usr/sbin/ipset"
+
+// proxyParts looks for what the chosen mode of kube-proxy needs, in the kernel or loadable.
+func proxyParts(m *Machine) error {
+	mode := m.Node.Cluster.ProxyMode
+	if mode == node.ProxyIPVS && m.Node.Delivery.For(kubeadm.Proxy) == node.DeliveryVerity && m.absent(ipset) {
+		return fmt.Errorf("cluster.proxyMode ipvs needs %s, which this image lacks; add the package ipset to the profile, or choose nftables", ipset)
+	}
+	release, err := os.ReadFile(m.path("/proc/sys/kernel/osrelease"))
+	if err != nil {
+		return err
+	}
+	index := "/usr/lib/modules/" + strings.TrimSpace(string(release)) + "/modules."
+	var known []byte
+	for _, part := range []string{"dep", "builtin"} {
+		text, err := os.ReadFile(m.path(index + part))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		known = append(known, text...)
+	}
+	var missing []string
+	for _, name := range proxyModules[mode] {
+		if m.absent("/sys/module/"+name) && !bytes.Contains(known, []byte("/"+name+".ko")) {
+			missing = append(missing, name)
+		}
+	}
+	if missing != nil {
+		return fmt.Errorf("cluster.proxyMode %s needs kernel modules that this image lacks: %s; add them to kernel.modules of the profile, or choose another mode", mode, strings.Join(missing, ", "))
 	}
 	return nil
 }

@@ -112,7 +112,12 @@ func enoughDisk(m *Machine) error {
 	if err := unix.Statfs(m.path("/var"), &st); err != nil {
 		return fmt.Errorf("/var: %w", err)
 	}
-	if free := st.Bavail * uint64(st.Bsize); free < minDisk {
+	return enough(st.Bavail * uint64(st.Bsize))
+}
+
+// enough judges how many bytes are free.
+func enough(free uint64) error {
+	if free < minDisk {
 		return fmt.Errorf("%d MiB free in /var, at least %d MiB are needed; use a larger disk", free>>20, minDisk>>20)
 	}
 	return nil

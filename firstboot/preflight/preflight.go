@@ -44,6 +44,7 @@ var conditions = []condition{
 	{name: "swap", check: swapOff},
 	{name: "cgroups", check: cgroupV2},
 	{name: "kernel", check: kernelParts},
+	{name: "kube-proxy", check: proxyParts},
 	{name: "ip-forward", check: ipForward},
 	{name: "memory", check: enoughMemory},
 	{name: "processors", check: enoughCPUs, warn: true},

@@ -18,6 +18,19 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/pki"
 )
 
+const modulesDep = "/usr/lib/modules/6.12.0-test/modules.dep"
+
+// moduleIndex is a modules.dep (depmod(8)) with what a mode of kube-proxy needs, except some.
+func moduleIndex(mode node.ProxyMode, except ...string) string {
+	var out strings.Builder
+	for _, name := range ProxyModules(mode) {
+		if !slices.Contains(except, name) {
+			out.WriteString("kernel/net/" + name + ".ko.xz: kernel/net/x.ko\n")
+		}
+	}
+	return out.String()
+}
+
 // healthy are the files of a machine on which every condition holds.
 var healthy = map[string]string{
 	RolesFile:                           "control-plane\n",
@@ -28,6 +41,8 @@ var healthy = map[string]string{
 	"/proc/sys/net/ipv4/ip_forward":                "1\n",
 	"/proc/meminfo":                                "MemTotal:        4026532 kB\nMemFree: 1 kB\n",
 	"/var/keep":                                    "",
+	"/proc/sys/kernel/osrelease":                   "6.12.0-test\n",
+	modulesDep:                                     moduleIndex(node.ProxyNFTables),
 	"/etc/machine-id":                              "0123456789abcdef0123456789abcdef\n",
 	"/sys/class/dmi/id/product_uuid":               "11111111-2222-3333-4444-555555555555\n",
 }
@@ -78,6 +93,7 @@ func TestPreflight(t *testing.T) {
 		{"/proc/meminfo", "x\n", "does not say"},
 		{"/etc/machine-id", "uninitialized\n", "machine-id"},
 		{kubeadm.PKIDir + "/ca.crt", authorityFrom(t, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)), "clock: the clock says 2026-11-21T00:00:00Z, and the cluster's authority was made at 2026-12-31T23:55:00Z"},
+		{modulesDep, moduleIndex(node.ProxyNFTables, "nft_ct", "nft_masq"), "kube-proxy: cluster.proxyMode nftables needs kernel modules that this image lacks: nft_ct, nft_masq;"},
 		{"/var/lib/etcd/member/x", "", "etcd-data: /var/lib/etcd is not empty"},
 	} {
 		m, _ := machineWith(t, map[string]string{c.path: c.text})
@@ -184,5 +200,55 @@ func TestUserManifestsAreCheckedFirst(t *testing.T) {
 	m.Node.Role = node.Worker
 	if err := userManifests(m); err != nil {
 		t.Errorf("a worker applies nothing: %v", err)
+	}
+}
+
+// Every mode of kube-proxy names what it misses, and takes a module that is loaded for one that
+// could be.
+func TestProxyParts(t *testing.T) {
+	for _, mode := range []node.ProxyMode{node.ProxyNFTables, node.ProxyIPTables, node.ProxyUpstream, node.ProxyIPVS} {
+		files := map[string]string{modulesDep: moduleIndex(mode), ipset: ""}
+		m, _ := machineWith(t, files)
+		m.Node.Cluster.ProxyMode = mode
+		if err := m.Check(); err != nil {
+			t.Errorf("%s: %v", mode, err)
+		}
+		lost := ProxyModules(mode)[1]
+		files[modulesDep] = moduleIndex(mode, lost)
+		m, _ = machineWith(t, files)
+		m.Node.Cluster.ProxyMode = mode
+		if err := m.Check(); err == nil || !strings.Contains(err.Error(), "lacks: "+lost+";") {
+			t.Errorf("%s without %s: %v", mode, lost, err)
+		}
+		files["/sys/module/"+lost+"/refcnt"] = "0"
+		m, _ = machineWith(t, files)
+		m.Node.Cluster.ProxyMode = mode
+		if err := m.Check(); err != nil {
+			t.Errorf("%s with %s loaded: %v", mode, lost, err)
+		}
+	}
+	m, _ := machineWith(t, map[string]string{modulesDep: moduleIndex(node.ProxyIPVS)})
+	m.Node.Cluster.ProxyMode = node.ProxyIPVS
+	if err := m.Check(); err == nil || !strings.Contains(err.Error(), "kube-proxy: cluster.proxyMode ipvs needs /usr/sbin/ipset") {
+		t.Errorf("without ipset: %v", err)
+	}
+}
+
+func TestNamesThatNoNodeCanHave(t *testing.T) {
+	for _, name := range []string{"-a", "a_b", "a b", strings.Repeat("a", 300)} {
+		m, _ := machineWith(t, nil)
+		m.Node.Node.Name = name
+		if err := m.Check(); err == nil || !strings.Contains(err.Error(), "hostname: ") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+func TestDiskThatIsFull(t *testing.T) {
+	if err := enough(minDisk); err != nil {
+		t.Error(err)
+	}
+	if err := enough(minDisk - 1); err == nil || !strings.Contains(err.Error(), "1023 MiB free in /var, at least 1024 MiB") {
+		t.Error(err)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/phase"
 	"github.com/imgbuild/imgbuild/firstboot/phases"
+	"github.com/imgbuild/imgbuild/firstboot/preflight"
 	"github.com/imgbuild/imgbuild/firstboot/status"
 )
 
@@ -34,7 +35,14 @@ var usable = map[string]string{
 	"/proc/sys/net/ipv4/ip_forward":                "1\n",
 	"/proc/meminfo":                                "MemTotal: 4026532 kB\n",
 	"/var/keep":                                    "",
+	"/proc/sys/kernel/osrelease":                   "test",
+	"/usr/lib/modules/test/modules.dep":            moduleIndex(),
 	"/etc/machine-id":                              "0123456789abcdef0123456789abcdef\n",
+}
+
+// moduleIndex lists what kube-proxy needs.
+func moduleIndex() string {
+	return "/" + strings.Join(preflight.ProxyModules(node.ProxyNFTables), ".ko:\n/") + ".ko:\n"
 }
 
 const (
