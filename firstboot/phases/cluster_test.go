@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,9 +41,11 @@ import (
 )
 
 // fleet is several machines on one host: each has an address of its own on the loopback
-// interface, at which its etcd, its API server and the rest of it listen.
+// interface, at which its etcd, its API server and the rest of it listen. Fleets with different
+// nets can be there at the same time.
 type fleet struct {
 	t        *testing.T
+	net      byte
 	document func(name string, address netip.Addr) *node.Node
 	own      netip.Addr
 	machines map[string]*member
@@ -60,7 +63,11 @@ type member struct {
 	ended map[string]phase.State
 }
 
+// nets numbers the fleets of a run.
+var nets atomic.Int32
+
 func newFleet(t *testing.T, document func(string, netip.Addr) *node.Node) *fleet {
+	t.Parallel()
 	if os.Getenv(componentsEnv) == "" {
 		t.Skipf("%s does not name a directory with etcd and kubernetes", componentsEnv)
 	}
@@ -68,7 +75,7 @@ func newFleet(t *testing.T, document func(string, netip.Addr) *node.Node) *fleet
 	if err != nil {
 		t.Skip(err)
 	}
-	f := &fleet{t: t, document: document, own: own, machines: map[string]*member{}}
+	f := &fleet{t: t, net: byte(nets.Add(1)) + 1, document: document, own: own, machines: map[string]*member{}}
 	t.Cleanup(func() {
 		for _, m := range f.machines {
 			m.off()
@@ -81,11 +88,11 @@ func newFleet(t *testing.T, document func(string, netip.Addr) *node.Node) *fleet
 func (f *fleet) on(name string, last byte) *member {
 	m := f.machines[name]
 	if m == nil {
-		m = &member{fleet: f, address: netip.AddrFrom4([4]byte{127, 2, 1, last})}
+		m = &member{fleet: f, address: netip.AddrFrom4([4]byte{127, f.net, 1, last})}
 		f.machines[name] = m
 		ctx := context.Background()
 		m.machine, m.state = newMachine(f.t, ctx)
-		m.machine.node, m.machine.loopback, m.machine.advertise = name, fmt.Sprintf("127.2.2.%d", last), f.own.String()
+		m.machine.node, m.machine.loopback, m.machine.advertise = name, fmt.Sprintf("127.%d.2.%d", f.net, last), f.own.String()
 	}
 	var ctx context.Context
 	ctx, m.cancel = context.WithCancel(context.Background())
@@ -152,38 +159,38 @@ func (m *member) deliver(files ...kubeadm.File) {
 func (m *machine) bootstrap() {
 	cfg, err := clientcmd.BuildConfigFromFlags("", filepath.Join(m.root, kubeadm.BootstrapConf))
 	if err != nil {
-		m.t.Error(err)
+		m.fail(err)
 		return
 	}
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
-		m.t.Error(err)
+		m.fail(err)
 		return
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		m.t.Error(err)
+		m.fail(err)
 		return
 	}
 	request, err := csrFor(m.node, key)
 	if err != nil {
-		m.t.Error(err)
+		m.fail(err)
 		return
 	}
 	name, uid, err := csr.RequestCertificateWithContext(m.ctx, client, request, "", certificatesv1.KubeAPIServerClientKubeletSignerName, nil,
 		[]certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth}, key)
 	if err != nil {
-		m.t.Error(err)
+		m.fail(err)
 		return
 	}
 	cert, err := csr.WaitForCertificate(m.ctx, client, name, uid)
 	if err != nil {
-		m.t.Error(err)
+		m.fail(err)
 		return
 	}
 	pem, err := keyutil.MarshalPrivateKeyToPEM(key)
 	if err != nil {
-		m.t.Error(err)
+		m.fail(err)
 		return
 	}
 	file := filepath.Join(filepath.Dir(kubeadm.KubeletPEM), "kubelet-client-1.pem")
@@ -193,13 +200,13 @@ func (m *machine) bootstrap() {
 		_, err = kubeadm.WriteFiles(m.root, kubeadm.File{Path: file, Mode: 0o600, Data: append(cert, pem...)})
 	}
 	if err == nil {
-		err = os.Symlink(file, m.root+kubeadm.KubeletPEM)
+		err = replaceLink(m.root+kubeadm.KubeletPEM, file)
 	}
 	if err == nil {
 		_, err = kubeadm.WriteFiles(m.root, conf)
 	}
 	if err != nil {
-		m.t.Error(err)
+		m.fail(err)
 	}
 }
 
@@ -242,9 +249,11 @@ func authorities(t *testing.T) []kubeadm.File {
 
 func documentOf(role node.Role, mode node.PKIMode, controlPlanes ...string) func(string, netip.Addr) *node.Node {
 	return func(name string, address netip.Addr) *node.Node {
+		net := address.As4()[1]
+		at := func(third, last int) string { return fmt.Sprintf("127.%d.%d.%d", net, third, last) }
 		n := &node.Node{APIVersion: node.APIVersion, Kind: node.Kind, Role: role,
 			Node:            node.Machine{Name: name, Address: address.String()},
-			Cluster:         node.Cluster{Endpoint: "127.2.1.1:6443"},
+			Cluster:         node.Cluster{Endpoint: at(1, 2) + ":6443"},
 			PKI:             node.PKI{Mode: mode, CertificateKey: node.Secret(strings.Repeat("0123456789abcdef", 4))},
 			BootstrapTokens: []node.BootstrapToken{{Token: "abcdef.0123456789abcdef"}},
 			Etcd:            node.Etcd{HeartbeatInterval: node.Duration(500 * time.Millisecond), ElectionTimeout: node.Duration(5 * time.Second)},
@@ -253,12 +262,12 @@ func documentOf(role node.Role, mode node.PKIMode, controlPlanes ...string) func
 			n.Role = node.Worker
 		}
 		for i, cp := range controlPlanes {
-			n.Cluster.ControlPlanes = append(n.Cluster.ControlPlanes, node.Peer{Name: cp, Address: fmt.Sprintf("127.2.1.%d", i+1)})
+			n.Cluster.ControlPlanes = append(n.Cluster.ControlPlanes, node.Peer{Name: cp, Address: at(1, i+1)})
 		}
 		if mode == node.PKIGenerate {
 			n.PKI.Initiator = controlPlanes[0]
 		}
-		n.Etcd.ServerCertSANs = []string{"127.2.2.1", "127.2.2.2", "127.2.2.3"}
+		n.Etcd.ServerCertSANs = []string{at(2, 1), at(2, 2), at(2, 3)}
 		node.SetDefaults(n)
 		t := &n.Timeouts
 		for _, d := range []*node.Duration{&t.ControlPlaneComponentHealthCheck, &t.KubeletHealthCheck, &t.KubernetesAPICall, &t.EtcdAPICall, &t.Discovery, &t.TLSBootstrap, &t.NodeReady} {
@@ -268,8 +277,9 @@ func documentOf(role node.Role, mode node.PKIMode, controlPlanes ...string) func
 	}
 }
 
-// TestControlPlanesInParallel: three control planes and a worker are switched on together;
-// later one of them loses its disk and comes back.
+// TestControlPlanesInParallel: a worker and two of three control planes are switched on together
+// and are a cluster; the first of the list comes late, and is one of the first members all the
+// same. Then one loses its disk and comes back as a new member.
 func TestControlPlanesInParallel(t *testing.T) {
 	f := newFleet(t, documentOf(node.ControlPlane, node.PKIShared, "cp-1", "cp-2", "cp-3"))
 	ca := authorities(t)
@@ -278,19 +288,26 @@ func TestControlPlanesInParallel(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := []string{"cp-1", "cp-2", "cp-3", "w-1"}
-	var wg sync.WaitGroup
-	for i, name := range names {
-		m := f.on(name, byte(i+1))
-		if m.state.Node.Role == node.ControlPlane {
-			m.deliver(ca...)
-		} else {
-			m.state.Node.Join.CACertHashes = []string{pki.Pin(cert)}
+	boot := func(names ...string) {
+		var wg sync.WaitGroup
+		for _, name := range names {
+			m := f.on(name, name[len(name)-1]-'0'+map[bool]byte{true: 8}[name[0] == 'w'])
+			if m.state.Node.Role == node.ControlPlane {
+				m.deliver(ca...)
+			} else {
+				m.state.Node.Join.CACertHashes = []string{pki.Pin(cert)}
+			}
+			wg.Go(func() { m.boot(t.Context()) })
 		}
-		wg.Go(func() { m.boot(t.Context()) })
+		wg.Wait()
+		if t.Failed() {
+			t.FailNow()
+		}
 	}
-	wg.Wait()
-	if t.Failed() {
-		return
+	boot("w-1", "cp-3", "cp-2")
+	boot("cp-1")
+	if m, err := LoadMembership(f.machines["cp-1"].root); err != nil || m.Joined {
+		t.Errorf("the late founder's membership: %+v %v", m, err)
 	}
 	for _, name := range names[:3] {
 		f.asKubeadmWould(t, f.machines[name], true)
@@ -368,6 +385,22 @@ func TestAuthoritiesStayAtHome(t *testing.T) {
 	}
 	f.asKubeadmWould(t, first, false)
 	f.etcdMembers(t, names...)
+
+	// A reset takes the member out, leaves what was delivered, and the machine can join again.
+	third := f.machines["cp-3"]
+	if did, err := Leave(t.Context(), third.state); err != nil || !strings.Contains(did, "removed") {
+		t.Error(did, err)
+	}
+	f.etcdMembers(t, "cp-1", "cp-2")
+	third.off()
+	if err := Forget(third.state); err != nil {
+		t.Fatal(err)
+	}
+	if left := snapshot(t, third.root); len(left) > 0 {
+		t.Errorf("after a reset there is %v", slices.Sorted(maps.Keys(left)))
+	}
+	f.on("cp-3", 3).boot(t.Context())
+	f.etcdMembers(t, names...)
 }
 
 // asKubeadmWould runs the product's checks on a machine.
@@ -403,7 +436,7 @@ func (f *fleet) objectsAreThere(t *testing.T, m *member, nodes ...string) {
 		}
 	}
 	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-public", Name: "cluster-info"}}
-	if err := c.Get(t.Context(), cm); err != nil || !strings.Contains(cm.Data["kubeconfig"], "https://127.2.1.1:6443") {
+	if err := c.Get(t.Context(), cm); err != nil || !strings.Contains(cm.Data["kubeconfig"], m.state.Config.EndpointURL()) {
 		t.Errorf("cluster-info: %v %v", cm.Data, err)
 	}
 }
