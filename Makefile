@@ -50,6 +50,10 @@ test: ## lint, every test, boot the image and prove it Ready
 unit: $(OUT)/imgbuild ## lint and the tests that need no virtual machine
 	scripts/test unit
 
+.PHONY: components
+components: $(OUT)/imgbuild ## first boot against the real etcd and control plane, without a virtual machine
+	scripts/test components
+
 .PHONY: e2e
 e2e: image ## the boot tests, the long ones included
 	IMGBUILD_E2E_LONG=1 scripts/test e2e
