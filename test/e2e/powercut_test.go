@@ -3,102 +3,149 @@
 package e2e
 
 import (
-	"fmt"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/imgbuild/imgbuild/builder/vm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/phase"
 	"github.com/imgbuild/imgbuild/firstboot/status"
 )
 
-// cut says when to pull the plug: at the first event it matches.
-type cut struct {
-	name string
-	at   func(vm.Event) bool
-	// after is how much later than the event.
-	after time.Duration
-}
-
-func phaseDone(name string) func(vm.Event) bool {
-	return func(e vm.Event) bool { return e.Kind == vm.PhaseEnded && e.Name == name && e.State == "ok" }
-}
-
-func kind(k vm.Kind) func(vm.Event) bool {
-	return func(e vm.Event) bool { return e.Kind == k }
-}
-
-// TestPowerCut kills the machine in the middle of first boot, twice on the same disk, and
-// expects the third start to converge.
-func TestPowerCut(t *testing.T) {
-	e := needLong(t)
-	survive(t, e, cut{"keys are being made", kind(vm.FirstbootStarted), 300 * time.Millisecond},
-		cut{"objects are being written", phaseDone("api"), 500 * time.Millisecond})
-}
-
-// TestPowerCuts does it at every transition, each on a disk of its own.
+// TestPowerCuts pulls the plug of a control plane while its disk is made, and then where each
+// phase begins and ends, always on the same disk. The last start must find its way.
 func TestPowerCuts(t *testing.T) {
 	e := needLong(t)
-	for _, seconds := range []int{6, 8, 10, 12} {
-		t.Run(fmt.Sprintf("%d s after power-on", seconds), func(t *testing.T) {
-			survive(t, e, cut{"early", func(vm.Event) bool { return true }, time.Duration(seconds) * time.Second})
-		})
-	}
-	for _, name := range []string{"base-image", "certs", "kubeconfig", "etcd", "control-plane", "kubelet-start", "upload-config", "addons", "bootstrap-token", "node-ready", "hand-over"} {
-		t.Run(name, func(t *testing.T) { survive(t, e, cut{name, phaseDone(name), 0}) })
-	}
-}
-
-// survive cuts the power as told, then lets the machine come up and looks at it.
-func survive(t *testing.T, e env, cuts ...cut) {
-	t.Helper()
-	dir := t.TempDir()
-	for _, c := range cuts {
-		e.cutPower(t, dir, c)
-	}
-	o := e.options(t)
-	o.Spec.Dir = dir
-	g, result := e.boot(t, o)
-	keepTimeline(t, e, "powercut", result.Timeline.SVG())
-	g.allPodsReady(components...)
-	g.startProbe(t)
-	g.eventually("first boot is done", 2*time.Minute, func() error {
-		_, err := g.probeCommand("cat", "/var/lib/imgbuild/firstboot/done")
-		return err
-	})
-	g.statusFile(status.Ready)
-	g.checks(node.ControlPlane)
-}
-
-// cutPower boots the machine in dir and kills QEMU at the cut.
-func (e env) cutPower(t *testing.T, dir string, c cut) {
-	t.Helper()
-	o := e.options(t)
-	o.Spec.Dir = dir
-	reached := make(chan struct{}, 1)
-	show := o.Events
-	o.Events = func(ev vm.Event) {
-		show(ev)
-		if c.at(ev) {
-			select {
-			case reached <- struct{}{}:
-			default:
-			}
-		}
-	}
-	node, err := vm.Start(t.Context(), e.qemu, o)
+	c, err := newChain(node.ControlPlane, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer node.Close()
-	select {
-	case <-reached:
-		time.Sleep(c.after)
-	case <-node.Machine.Exited():
-		t.Fatalf("before %q: %v", c.name, node.Machine.Err())
-	case <-time.After(bootTimeout):
-		t.Fatalf("%q was not reached within %s", c.name, bootTimeout)
+	dir := t.TempDir()
+	boots := 0
+	start := func(b *chainBoot) *guest {
+		boots++
+		o := e.options(t)
+		o.Spec.Dir, o.Files, o.Events, o.Lines = dir, []vm.GuestFile{logOnConsole}, nil, c.line
+		return e.start(t, o)
 	}
-	t.Logf("cutting the power: %s", c.name)
-	node.Machine.Kill()
+	var g *guest
+	for g == nil {
+		b := c.begin()
+		running := start(b)
+		if !awaitCut(t, c, b, boots, running.node.Machine) {
+			g = running
+		}
+	}
+	result, err := g.node.WaitReady(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("after %d cuts Ready in %s\n%s", boots-1, result.Ready.D().Round(10*time.Millisecond), result.Timeline.Table())
+	keepTimeline(t, e, "powercut", result.Timeline.SVG())
+	g.allPodsReady(components...)
+	g.startProbe(t)
+	g.converged(c, node.ControlPlane)
+}
+
+// TestPowerCutsWorker does the same to a worker, whose control plane stays up.
+func TestPowerCutsWorker(t *testing.T) {
+	e := needLong(t)
+	c, err := newChain(node.Worker, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := e.render(t, rendering{controlPlanes: 1, workers: 1, probe: true, files: []vm.GuestFile{logOnConsole}})
+	name := r.host(node.Worker)
+	b := c.begin()
+	run := e.startCluster(t, r.dir, r.index, func(o *vm.FleetOptions) {
+		o.Machine.MemoryMiB, o.Machine.Disks = pairMemoryMiB, []string{e.probeDisk}
+		events := o.Events
+		o.Events = func(host string, ev vm.Event) {
+			if host != name {
+				events(host, ev)
+			}
+		}
+		o.Lines = func(host string, l vm.Line) {
+			if host == name {
+				c.line(l)
+			}
+		}
+	})
+	worker := run.fleet.Member(name)
+	boots := 1
+	for ; awaitCut(t, c, b, boots, worker.Machine()); boots++ {
+		worker.Kill() // it is off; this tells the fleet
+		b = c.begin()
+		if err := worker.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run.waitReady()
+	t.Logf("after %d cuts %s is Ready in %s\n%s", boots-1, name, worker.Ready().Round(10*time.Millisecond), worker.Timeline().Table())
+	run.allPodsReady(components...)
+	run.enter(name).converged(c, node.Worker)
+}
+
+// awaitCut waits for the cut of a boot, makes it and says so; or for the node to be Ready.
+func awaitCut(t *testing.T, c *chain, b *chainBoot, boot int, m *vm.Machine) bool {
+	t.Helper()
+	select {
+	case cut := <-b.next:
+		time.Sleep(cut.after)
+		m.Kill()
+		t.Logf("boot %2d: cut %s after %q; %s", boot, cut.after.Round(time.Millisecond), cut.name, c.cutOff(b))
+		return true
+	case err := <-b.ended:
+		if err != nil {
+			t.Fatalf("boot %d: %v", boot, m.Failure(err))
+		}
+		t.Logf("boot %2d: Ready", boot)
+	case <-m.Exited():
+		t.Fatalf("boot %d: the machine ended: %v", boot, m.Err())
+	case <-time.After(bootTimeout):
+		t.Fatalf("boot %d: nothing new within %s:\n%v", boot, bootTimeout, m.Failure(errors.New("timeout")))
+	}
+	return false
+}
+
+// converged expects a node that is as if nothing had happened to it, and a journal that has
+// seen what did.
+func (in *inside) converged(c *chain, role node.Role) {
+	in.Helper()
+	if missed := c.missed(); len(missed) > 0 {
+		in.Errorf("the power was never cut at: %s", strings.Join(missed, ", "))
+	}
+	in.read("cat", "/var/lib/imgbuild/firstboot/done")
+	entries, _, err := phase.ParseJournal([]byte(in.read("cat", phase.JournalPath)))
+	if err != nil {
+		in.Fatal(err)
+	}
+	boots, last := 0, phase.Entry{}
+	done := map[string]bool{}
+	var interrupted []string
+	for i, e := range entries {
+		if e.Boot != last.Boot || i == 0 {
+			boots++
+			if last.Event == phase.EventStart {
+				interrupted = append(interrupted, last.Phase)
+			}
+		}
+		done[e.Phase], last = e.Event == phase.EventDone, e
+		if e.Event == phase.EventFailed {
+			in.Logf("%s failed: %s", e.Phase, e.Error)
+		}
+	}
+	in.Logf("the journal has %d entries of %d boots; the last entry before a cut was the beginning of: %s", len(entries), boots, strings.Join(interrupted, ", "))
+	for name, is := range done {
+		if !is {
+			in.Errorf("phase %s is not done", name)
+		}
+	}
+	if boots < 5 || len(interrupted) == 0 {
+		in.Errorf("only %d boots are in the journal, %d of them cut in a phase", boots, len(interrupted))
+	}
+	in.statusFile(status.Ready)
+	in.checks(role)
 }
