@@ -24,9 +24,6 @@ import (
 	"github.com/imgbuild/imgbuild/builder/uki"
 )
 
-// ManifestPath is where a build leaves the description of what is in the root.
-const ManifestPath = "/usr/share/imgbuild/manifest.json"
-
 // Image is what an image file says about itself.
 type Image struct {
 	Path string `json:"path"`
@@ -44,7 +41,7 @@ type Image struct {
 	Files   []disk.FileSum `json:"espFiles"`
 	// OSRelease holds the fields of the root's os-release.
 	OSRelease map[string]string `json:"osRelease"`
-	// Manifest is the file at ManifestPath, as the build wrote it.
+	// Manifest is the file at manifest.Path, as the build wrote it.
 	Manifest json.RawMessage `json:"manifest,omitempty"`
 }
 

@@ -14,6 +14,7 @@ import (
 	erofs "github.com/erofs/go-erofs"
 
 	"github.com/imgbuild/imgbuild/builder/disk"
+	"github.com/imgbuild/imgbuild/builder/manifest"
 	"github.com/imgbuild/imgbuild/builder/progress"
 	"github.com/imgbuild/imgbuild/builder/seal"
 )
@@ -77,16 +78,16 @@ func (im *Image) readContent(r io.ReaderAt) error {
 		return fmt.Errorf("root: os-release: %w", err)
 	}
 	im.OSRelease = parseOSRelease(string(release))
-	manifest, err := readFile(r, strings.TrimPrefix(ManifestPath, "/"))
+	doc, err := readFile(r, strings.TrimPrefix(manifest.Path, "/"))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("root: %s: %w", ManifestPath, err)
-	case !json.Valid(manifest):
-		return damaged("%s is not JSON", ManifestPath)
+		return fmt.Errorf("root: %s: %w", manifest.Path, err)
+	case !json.Valid(doc):
+		return damaged("%s is not JSON", manifest.Path)
 	}
-	im.Manifest = manifest
+	im.Manifest = doc
 	return nil
 }
 
