@@ -4,30 +4,13 @@ package disk_test
 
 import (
 	"errors"
-	"io"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/imgbuild/imgbuild/builder/disk"
+	"github.com/imgbuild/imgbuild/builder/disk/disktest"
 )
-
-// patched is an image of which some bytes are others.
-type patched struct {
-	io.ReaderAt
-	at int64
-	b  []byte
-}
-
-func (p patched) ReadAt(b []byte, off int64) (int, error) {
-	n, err := p.ReaderAt.ReadAt(b, off)
-	for k := range p.b {
-		if at := p.at + int64(k) - off; at >= 0 && at < int64(n) {
-			b[at] = p.b[k]
-		}
-	}
-	return n, err
-}
 
 func TestDamagedTables(t *testing.T) {
 	res := write(t, spec(t, 512))
@@ -49,7 +32,7 @@ func TestDamagedTables(t *testing.T) {
 		{"entry of the copy", res.Size - 512 - 16384 + 3, res.Size, "header of the copy: checksum of the entries"},
 		{"cut short", 0, res.Size - 1<<20, "cut short"},
 	} {
-		_, err := disk.ReadTable(patched{f, c.at, []byte{0xff, 0xee}}, c.size)
+		_, err := disk.ReadTable(disktest.Flipped{ReaderAt: f, At: c.at, Bits: []byte{0xff, 0xee}}, c.size)
 		if !errors.Is(err, disk.ErrTable) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want one with %q", c.name, err, c.want)
 		}
@@ -65,7 +48,7 @@ func FuzzReadTable(f *testing.F) {
 	f.Add(int64(512), []byte("EFI PART"))
 	f.Add(int64(4096), []byte("EFI PART\x00\x00\x01\x00\x5c\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, at int64, b []byte) {
-		table, err := disk.ReadTable(patched{image, at % (64 << 10), b}, res.Size)
+		table, err := disk.ReadTable(disktest.Flipped{ReaderAt: image, At: at % (64 << 10), Bits: b}, res.Size)
 		if err != nil {
 			return
 		}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,8 +13,10 @@ import (
 	"testing"
 
 	"github.com/imgbuild/imgbuild/builder/disk"
+	"github.com/imgbuild/imgbuild/builder/disk/disktest"
 	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/inspect"
+	"github.com/imgbuild/imgbuild/builder/manifest"
 	"github.com/imgbuild/imgbuild/builder/progress"
 	"github.com/imgbuild/imgbuild/builder/seal"
 	"github.com/imgbuild/imgbuild/builder/tree"
@@ -34,7 +35,7 @@ func spec(t testing.TB, sectorSize int, change func(*disk.Spec, *uki.Spec)) disk
 	tr := tree.New()
 	for path, text := range map[string]string{
 		"/usr/lib/os-release":  release,
-		inspect.ManifestPath:   `{"pins": ["a", "b"]}`,
+		manifest.Path:          `{"pins": ["a", "b"]}`,
 		"/usr/bin/placeholder": strings.Repeat("program ", 100000),
 	} {
 		if err := tr.Put(tree.Node{Path: path, Kind: tree.Regular, Mode: 0o644, Content: tree.Bytes([]byte(text))}); err != nil {
@@ -140,7 +141,7 @@ func TestContradictionsAreNamed(t *testing.T) {
 		}, "EFI/Linux/x.efi: not a valid EFI program"},
 		{"no os-release", func(s *disk.Spec, _ *uki.Spec) { s.Tree.Remove("/usr/lib/os-release") }, "has no os-release"},
 		{"manifest is not JSON", func(s *disk.Spec, _ *uki.Spec) {
-			_ = s.Tree.Put(tree.Node{Path: inspect.ManifestPath, Kind: tree.Regular, Content: tree.Bytes([]byte("{"))})
+			_ = s.Tree.Put(tree.Node{Path: manifest.Path, Kind: tree.Regular, Content: tree.Bytes([]byte("{"))})
 		}, "is not JSON"},
 	} {
 		res := write(t, spec(t, 512, c.change))
@@ -152,23 +153,6 @@ func TestContradictionsAreNamed(t *testing.T) {
 			t.Errorf("%s: class %d", c.name, fault.ClassOf(err))
 		}
 	}
-}
-
-// patched is an image of which some bytes are others.
-type patched struct {
-	io.ReaderAt
-	at int64
-	b  []byte
-}
-
-func (p patched) ReadAt(b []byte, off int64) (int, error) {
-	n, err := p.ReaderAt.ReadAt(b, off)
-	for k := range p.b {
-		if at := p.at + int64(k) - off; at >= 0 && at < int64(n) {
-			b[at] ^= p.b[k]
-		}
-	}
-	return n, err
 }
 
 func TestDamageIsFound(t *testing.T) {
@@ -196,7 +180,7 @@ func TestDamageIsFound(t *testing.T) {
 		{"content", root + res.Root.DataSize - 5000, fmt.Sprintf("block %d of the file system (offset %d)", res.Root.DataSize/4096-2, res.Root.DataSize-8192)},
 		{"first inode", root + 1156, "damaged root"},
 	} {
-		_, err := inspect.Read(t.Context(), patched{f, c.at, []byte{1}}, res.Size, inspect.Options{Verify: true})
+		_, err := inspect.Read(t.Context(), disktest.Flipped{ReaderAt: f, At: c.at, Bits: []byte{1}}, res.Size, inspect.Options{Verify: true})
 		if fault.ClassOf(err) != fault.Corrupt || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want one with %q", c.name, err, c.want)
 		}
@@ -238,7 +222,7 @@ func FuzzRead(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, where uint8, at uint32, b []byte) {
 		start := starts[int(where)%len(starts)]
-		im, err := inspect.Read(t.Context(), patched{image, start + int64(at%20000), b}, res.Size, inspect.Options{})
+		im, err := inspect.Read(t.Context(), disktest.Flipped{ReaderAt: image, At: start + int64(at%20000), Bits: b}, res.Size, inspect.Options{})
 		if err != nil && fault.ClassOf(err) == fault.Unclassified {
 			t.Errorf("unclassified: %v", err)
 		}

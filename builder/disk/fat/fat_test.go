@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/imgbuild/imgbuild/builder/disk/disktest"
 	"github.com/imgbuild/imgbuild/builder/disk/fat"
 	"github.com/imgbuild/imgbuild/builder/seal/referee"
 )
@@ -271,23 +272,6 @@ func TestWriteRefuses(t *testing.T) {
 	}
 }
 
-// patched is a file of which some bytes are others.
-type patched struct {
-	io.ReaderAt
-	at int64
-	b  []byte
-}
-
-func (p patched) ReadAt(b []byte, off int64) (int, error) {
-	n, err := p.ReaderAt.ReadAt(b, off)
-	for k := range p.b {
-		if at := p.at + int64(k) - off; at >= 0 && at < int64(n) {
-			b[at] = p.b[k]
-		}
-	}
-	return n, err
-}
-
 func FuzzOpen(f *testing.F) {
 	path, g := create(f, 34*mib, 512, files()[:13])
 	image, err := os.Open(path)
@@ -299,7 +283,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(int64(g.Reserved)*512+8, []byte{2, 0, 0, 0})
 	f.Add(data+11, []byte{0x10, 1, 2})
 	f.Fuzz(func(t *testing.T, at int64, b []byte) {
-		v, err := fat.Open(patched{image, at % (data + 64<<10), b}, 34*mib)
+		v, err := fat.Open(disktest.Flipped{ReaderAt: image, At: at % (data + 64<<10), Bits: b}, 34*mib)
 		if err != nil {
 			return
 		}
