@@ -15,8 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/imgbuild/imgbuild/builder/source/deb/debtest"
 	"github.com/imgbuild/imgbuild/builder/tree"
-	"github.com/ulikunitz/xz"
 )
 
 // section is a section of an ELF object.
@@ -67,22 +67,6 @@ func module(t testing.TB, info ...string) []byte {
 	return object(t, modinfo(info...))
 }
 
-func compressed(t testing.TB, data []byte) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w, err := xz.NewWriter(&b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
 const release = "6.1.0-test"
 
 // kernel is a kernel package: modules by path below kernel/, with their .modinfo.
@@ -100,7 +84,7 @@ func kernel(t testing.TB, modules map[string][]string) *tree.Tree {
 	for p, info := range modules {
 		data := module(t, info...)
 		if strings.HasSuffix(p, ".xz") {
-			data = compressed(t, data)
+			data = debtest.XZ(t, data)
 		}
 		put("kernel/"+p, data)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/imgbuild/imgbuild/builder/seal/referee"
+	"github.com/imgbuild/imgbuild/builder/source/deb/debtest"
 	"github.com/imgbuild/imgbuild/builder/tool"
 	"github.com/imgbuild/imgbuild/builder/tree"
 )
@@ -129,9 +130,9 @@ func TestIndexOfCompressedModules(t *testing.T) {
 	k := configured(t, unpacks, nil)
 	base := Root + "/" + release + "/"
 	shipped := map[string][]byte{
-		"kernel/fs/disk.ko.xz":        compressed(t, linked(t, "", "helper_run", "depends=helper-lib", "alias=fs-disk")),
-		"kernel/lib/helper-lib.ko.xz": compressed(t, linked(t, "helper_run", "", "depends=")),
-		"kernel/net/fast.ko.xz":       compressed(t, linked(t, "", "helper_run", "depends=helper-lib", "alias=net-fast")),
+		"kernel/fs/disk.ko.xz":        debtest.XZ(t, linked(t, "", "helper_run", "depends=helper-lib", "alias=fs-disk")),
+		"kernel/lib/helper-lib.ko.xz": debtest.XZ(t, linked(t, "helper_run", "", "depends=")),
+		"kernel/net/fast.ko.xz":       debtest.XZ(t, linked(t, "", "helper_run", "depends=helper-lib", "alias=net-fast")),
 	}
 	for p, data := range shipped {
 		put(t, k, base+p, data)

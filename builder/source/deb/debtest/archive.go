@@ -75,7 +75,7 @@ func (a *Archive) pool(t testing.TB, p Package) string {
 
 func (a *Archive) suite(t testing.TB, key *openpgp.Entity, archive, suite, index string) {
 	dir := filepath.Join(a.Dir, archive, "dists", suite)
-	packed := pack(t, []byte(index))
+	packed := XZ(t, []byte(index))
 	name := "main/binary-amd64/Packages.xz"
 	write(t, filepath.Join(dir, filepath.Dir(name), "by-hash/SHA256", digest(packed)), packed)
 	release := fmt.Sprintf("Codename: %s\nDate: %s\nAcquire-By-Hash: yes\nSHA256:\n %s %d %s\n",
@@ -107,8 +107,8 @@ func Deb(t testing.TB, control string, files map[string]string) []byte {
 		}
 	}
 	member("debian-binary", []byte("2.0\n"))
-	member("control.tar.xz", pack(t, archive(t, map[string]string{"control": control})))
-	member("data.tar.xz", pack(t, archive(t, files)))
+	member("control.tar.xz", XZ(t, archive(t, map[string]string{"control": control})))
+	member("data.tar.xz", XZ(t, archive(t, files)))
 	return b.Bytes()
 }
 
@@ -130,7 +130,9 @@ func archive(t testing.TB, files map[string]string) []byte {
 	return b.Bytes()
 }
 
-func pack(t testing.TB, data []byte) []byte {
+// XZ returns data compressed as packages and kernel modules are.
+func XZ(t testing.TB, data []byte) []byte {
+	t.Helper()
 	var b bytes.Buffer
 	w, err := xz.WriterConfig{DictCap: 1 << 16}.NewWriter(&b)
 	if err != nil {
