@@ -5,7 +5,12 @@ package phases
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 )
@@ -37,6 +42,27 @@ func handOver(_ context.Context, s *State) error {
 	if err != nil {
 		return err
 	}
+	if err := s.settle(); err != nil {
+		return err
+	}
 	_, err = kubeadm.WriteFiles(s.Root, kubeadm.File{Path: DoneMarker, Mode: 0o644, Data: append(data, '\n')})
 	return err
+}
+
+// settle returns when everything written to the state partition is on the disk. The kubelet and
+// containerd do not sync each file they write: a power cut within half a minute leaves some of
+// them empty. While first boot lasts its checks find that; afterwards nobody looks.
+func (s *State) settle() error {
+	if err := kubeadm.MakeDir(s.Root, filepath.Dir(DoneMarker)); err != nil {
+		return err
+	}
+	dir, err := os.Open(s.path(filepath.Dir(DoneMarker)))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := unix.Syncfs(int(dir.Fd())); err != nil {
+		return fmt.Errorf("syncing the state partition: %w", err)
+	}
+	return nil
 }

@@ -119,6 +119,10 @@ func waitBootstrap(ctx context.Context, s *State) error {
 		}
 	}
 	s.Mark("kubelet-certificate")
+	// What replaces the token has to be on the disk before the token is gone.
+	if err := s.settle(); err != nil {
+		return err
+	}
 	err := os.Remove(s.path(kubeadm.BootstrapConf))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
