@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/imgbuild/imgbuild/builder/tool"
@@ -37,7 +39,7 @@ func (b *bench) failover() (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
+	defer func() { err = errors.Join(err, l.Close(), b.labLogs(l, err != nil)) }()
 	for _, m := range l.Machines {
 		if err := errors.Join(m.StartAPI(), m.Start()); err != nil {
 			return err
@@ -75,6 +77,20 @@ func (b *bench) lab() (*lab.Lab, error) {
 	return lab.New(3, tool.New(tools), watch, filepath.Join(b.dir, "lab"))
 }
 
+// labLogs keeps what keepalived and the watch said, when it may explain something.
+func (b *bench) labLogs(l *lab.Lab, wanted bool) error {
+	if !wanted {
+		return nil
+	}
+	var text strings.Builder
+	for _, m := range l.Machines {
+		text.WriteString(m.Log())
+	}
+	file := filepath.Join(b.output, "failover.log")
+	b.say("what keepalived said is in %s", file)
+	return os.WriteFile(file, []byte(text.String()), 0o644)
+}
+
 // suffer lets an incident happen to the owner and waits until another machine answers.
 func (b *bench) suffer(l *lab.Lab, e incident) (time.Duration, error) {
 	owner, err := b.settled(l)
@@ -101,9 +117,10 @@ func (b *bench) settled(l *lab.Lab) (*lab.Machine, error) {
 	if err := b.pause(calm); err != nil {
 		return nil, err
 	}
-	for range 1000 {
-		owners, err := l.Owners()
-		if err != nil {
+	var owners []*lab.Machine
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		var err error
+		if owners, err = l.Owners(); err != nil {
 			return nil, err
 		}
 		if len(owners) == 1 && b.answers(l, "") == nil {
@@ -113,7 +130,7 @@ func (b *bench) settled(l *lab.Lab) (*lab.Machine, error) {
 			return nil, err
 		}
 	}
-	return nil, errors.New("there is no single owner")
+	return nil, fmt.Errorf("%d machines own the virtual address, after a minute without an incident", len(owners))
 }
 
 // answers asks until a machine other than the one named not answers.
