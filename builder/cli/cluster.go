@@ -159,6 +159,9 @@ func (a *app) clusterKubeconfigCommand() *cobra.Command {
 			"cluster's authority is in the directory, and rendering again tells it to every host.",
 		Example: "  imgbuild cluster kubeconfig demo",
 		Args:    cobra.ExactArgs(1),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := cluster.Kubeconfig(cmd.Context(), args[0])
 			if err != nil {

@@ -121,13 +121,14 @@ func TestClusterChanges(t *testing.T) {
 
 func TestClusterCompletion(t *testing.T) {
 	for want, args := range map[string][]string{
-		"check\ninit\nrender": {"cluster", ""},
-		"yaml\nyml\n:8":       {"cluster", "check", ""},
-		":4":                  {"cluster", "check", "cluster.yaml", ""},
-		":16":                 {"cluster", "render", "cluster.yaml", "--output", ""},
-		"--control-planes":    {"cluster", "init", "--control"},
-		"--dry-run":           {"cluster", "render", "--dry"},
-		":16 ":                {"run", "--cluster", ""},
+		"check\ninit\nkubeconfig\nrender": {"cluster", ""},
+		"yaml\nyml\n:8":                   {"cluster", "check", ""},
+		":4":                              {"cluster", "check", "cluster.yaml", ""},
+		":16":                             {"cluster", "render", "cluster.yaml", "--output", ""},
+		"--control-planes":                {"cluster", "init", "--control"},
+		"--dry-run":                       {"cluster", "render", "--dry"},
+		":16  ":                           {"cluster", "kubeconfig", ""},
+		":16 ":                            {"run", "--cluster", ""},
 	} {
 		o := run(t, append([]string{"__complete"}, args...)...)
 		var lines []string

@@ -20,7 +20,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("the help does not mention %q:\n%s", text, top.out)
 		}
 	}
-	for _, verb := range [][]string{{"build"}, {"cache"}, {"cache", "prune"}, {"cache", "size"}, {"cache", "verify"}, {"cluster"}, {"cluster", "check"}, {"cluster", "init"}, {"cluster", "render"}, {"component"}, {"inspect"},
+	for _, verb := range [][]string{{"build"}, {"cache"}, {"cache", "prune"}, {"cache", "size"}, {"cache", "verify"}, {"cluster"}, {"cluster", "check"}, {"cluster", "init"}, {"cluster", "kubeconfig"}, {"cluster", "render"}, {"component"}, {"inspect"},
 		{"lock"}, {"plan"}, {"profiles"}, {"run"}, {"tool"}, {"tool", "path"}, {"tool", "run"}, {"version"}, {"completion", "bash"}} {
 		t.Run(strings.Join(verb, " "), func(t *testing.T) {
 			o := run(t, append(verb, "--help")...)

@@ -64,8 +64,8 @@ func (r *renderer) advise() {
 		}
 	}
 	if r.Cluster.PKI.Mode == node.PKIGenerate && r.cas.ca() == nil {
-		next("once %s has made the authorities, put their ca.crt into %s and render again: later hosts then pin it",
-			r.Cluster.PKI.Initiator, filepath.Join(r.Options.Dir, pkiDir))
+		next("once %s is Ready, 'imgbuild cluster kubeconfig %s' fetches the kubeconfig and the authority; render again, and later hosts pin it",
+			r.Cluster.PKI.Initiator, r.Options.Dir)
 	}
 }
 
