@@ -117,8 +117,11 @@ func TestControlPlaneIsAdded(t *testing.T) {
 		must(t, m.StartAPI())
 	}
 
-	// Its node is deleted while it owns the address. It leaves by itself; the others keep it as a
-	// peer for long after that.
+	must(t, fourth.StopAPI())
+	owner(t, l, "the fourth machine alone is not healthy", not(fourth), true)
+	must(t, fourth.StartAPI())
+
+	// Its node is deleted. It leaves by itself; the others keep it as a peer for long after that.
 	w = l.Witness()
 	c.Delete(fourth)
 	for _, m := range three {

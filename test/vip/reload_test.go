@@ -35,28 +35,39 @@ import (
 // launchVariable holds how to run haproxy through its own loader.
 const launchVariable = "IMGBUILD_TEST_LAUNCH"
 
-// TestMain lets haproxy execute itself again, which it does to reload: under the name haproxy
-// this program becomes the loader.
-func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "haproxy" {
-		var argv []string
-		err := json.Unmarshal([]byte(os.Getenv(launchVariable)), &argv)
-		if err == nil {
-			err = syscall.Exec(argv[0], append(argv, os.Args[1:]...), os.Environ())
-		}
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
+// service is a program that tells a service manager how it is (sd_notify(3)).
+type service struct {
+	*exec.Cmd
+	socket *net.UnixConn
 }
 
-// masterWorker runs haproxy as its unit does.
-func masterWorker(t *testing.T, set *tool.Set, config string) *exec.Cmd {
+// await waits until it says so.
+func (s *service) await(t *testing.T, what string) {
 	t.Helper()
-	self, err := os.Executable()
+	buf := make([]byte, 4096)
+	must(t, s.socket.SetReadDeadline(time.Now().Add(patience)))
+	for {
+		n, err := s.socket.Read(buf)
+		if err != nil {
+			t.Fatalf("it does not say %s: %v", what, err)
+		}
+		if strings.Contains("\n"+string(buf[:n]), "\n"+what+"\n") {
+			return
+		}
+	}
+}
+
+// masterWorker runs haproxy as its unit does, and waits until it is ready as systemd does: a
+// signal that comes earlier is lost.
+func masterWorker(t *testing.T, set *tool.Set, config string) *service {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "notify") // short enough for a socket's name
 	must(t, err)
-	name := filepath.Join(t.TempDir(), "haproxy")
-	must(t, os.Symlink(self, name))
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unixgram"})
+	must(t, err)
+	t.Cleanup(func() { socket.Close() })
+	name := build(t, t.TempDir(), "haproxy", "github.com/imgbuild/imgbuild/test/vip/launch")
 	cmd, err := set.Command(t.Context(), "haproxy")
 	must(t, err)
 	i := slices.Index(cmd.Args, "--argv0")
@@ -66,8 +77,8 @@ func masterWorker(t *testing.T, set *tool.Set, config string) *exec.Cmd {
 	cmd.Args[i+1] = name
 	launch, err := json.Marshal(cmd.Args)
 	must(t, err)
-	cmd.Env = append(cmd.Env, launchVariable+"="+string(launch))
-	cmd.Args = append(cmd.Args, "-W", "-f", config)
+	cmd.Env = append(cmd.Env, launchVariable+"="+string(launch), "NOTIFY_SOCKET="+filepath.Join(dir, "s"))
+	cmd.Args = append(cmd.Args, "-Ws", "-f", config)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	must(t, err)
@@ -81,7 +92,9 @@ func masterWorker(t *testing.T, set *tool.Set, config string) *exec.Cmd {
 		}
 		log.Close()
 	})
-	return cmd
+	s := &service{cmd, socket}
+	s.await(t, "READY=1")
+	return s
 }
 
 // worker is a machine with a balancer of its own before one API server of three.
@@ -168,7 +181,12 @@ func TestHaproxyGainsAServer(t *testing.T) {
 		},
 		Reload: func(_ context.Context, unit string) error {
 			reloads++
-			return haproxy.Process.Signal(syscall.SIGUSR2)
+			if err := haproxy.Process.Signal(syscall.SIGUSR2); err != nil {
+				return err
+			}
+			haproxy.await(t, "RELOADING=1")
+			haproxy.await(t, "READY=1")
+			return nil
 		}}
 	for range 2 {
 		_, err := f.Once(t.Context())

@@ -66,8 +66,14 @@ func segmentOf(t *testing.T, count int) *lab.Lab {
 // watch compiles vip-health.
 func watch(t *testing.T, dir string) string {
 	t.Helper()
-	program := filepath.Join(dir, "vip-health")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/imgbuild/imgbuild/firstboot/cmd/vip-health")
+	return build(t, dir, "vip-health", "github.com/imgbuild/imgbuild/firstboot/cmd/vip-health")
+}
+
+// build compiles a program to dir/name.
+func build(t *testing.T, dir, name, pkg string) string {
+	t.Helper()
+	program := filepath.Join(dir, name)
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
