@@ -3,6 +3,7 @@
 package phases
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"io"
@@ -181,7 +182,13 @@ func adminGetsIn(t *testing.T, s *State, key crypto.Signer) {
 		}
 		return c.CoreV1().ConfigMaps("kube-public").Get(t.Context(), addons.AdminConfigMap, metav1.GetOptions{})
 	}
-	cm, err := get() // as anybody
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	cm, err := get() // as anybody, once the server knows what anybody may
+	for err != nil && ctx.Err() == nil {
+		time.Sleep(200 * time.Millisecond)
+		cm, err = get()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

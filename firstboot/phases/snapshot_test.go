@@ -165,7 +165,7 @@ func objectNames(ctx context.Context, c dynamic.Interface) (map[string]string, e
 // sameObjects waits until the cluster holds what it should: controllers add some of it.
 func sameObjects(t *testing.T, c dynamic.Interface, want map[string]string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	for {
 		got, err := objectNames(ctx, c)
