@@ -429,7 +429,7 @@ func TestRendezvousWithoutEtcd(t *testing.T) {
 	serving, stop = context.WithCancel(ctx)
 	var deciding sync.WaitGroup
 	for _, m := range machines[:2] {
-		r := &Rendezvous{Self: m.Peer, Members: members, TLS: m.cfg}
+		r := &Rendezvous{Self: m.Peer, Members: members, Machine: "uuid-" + m.Name, TLS: m.cfg}
 		wg.Go(func() {
 			if err := r.Serve(serving); err != nil {
 				t.Error(err)
@@ -446,7 +446,7 @@ func TestRendezvousWithoutEtcd(t *testing.T) {
 					continue
 				}
 				for name, a := range answers {
-					if a.Date.IsZero() || a.Running || a.Foreign {
+					if a.Date.IsZero() || a.Running || a.Foreign || a.Machine != "uuid-"+name {
 						t.Errorf("%s says %+v", name, a)
 					}
 				}

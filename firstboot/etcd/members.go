@@ -33,6 +33,9 @@ const membersPath = "/members"
 // for others sends none.
 const clusterHeader = "X-Etcd-Cluster-ID"
 
+// machineHeader carries the product UUID of a machine that waits. etcd sends none.
+const machineHeader = "X-Imgbuild-Machine"
+
 // member is an entry of the list on the peer port.
 type member struct {
 	Name       string   `json:"name,omitempty"`
@@ -47,7 +50,9 @@ type Answer struct {
 	// Foreign says that something answered which does not share our authority.
 	Foreign bool
 	// Date is the peer's clock.
-	Date    time.Time
+	Date time.Time
+	// Machine is the peer's product UUID, where it waits and its firmware says one.
+	Machine string
 	members []member
 }
 
@@ -104,6 +109,7 @@ func parseAnswer(resp *http.Response) (Answer, error) {
 		return a, err
 	}
 	a.Date, _ = http.ParseTime(resp.Header.Get("Date"))
+	a.Machine = resp.Header.Get(machineHeader)
 	return a, nil
 }
 

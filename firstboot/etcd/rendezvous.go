@@ -30,6 +30,9 @@ type Rendezvous struct {
 	// Self is this machine, Members all that may start the cluster.
 	Self    node.Peer
 	Members []node.Peer
+	// Machine tells this machine from others whatever it is called: its product UUID. Empty
+	// where the firmware says nothing.
+	Machine string
 	// TLS authenticates both directions: a certificate for Self.Address and the authority
 	// of all others as RootCAs and ClientCAs.
 	TLS *tls.Config
@@ -66,6 +69,9 @@ func (r *Rendezvous) Serve(ctx context.Context) error {
 				return
 			}
 			w.Header().Set("Content-Type", "application/json")
+			if r.Machine != "" {
+				w.Header().Set(machineHeader, r.Machine)
+			}
 			_, _ = w.Write(body)
 		}),
 	}

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -227,7 +226,7 @@ func twin(name string, nodes []corev1.Node) error {
 		case n.Name == name:
 		case own.MachineID != "" && own.MachineID == other.MachineID:
 			return fmt.Errorf("node %s has the same machine id, %s: one disk is a copy of the other; addresses by DHCP clash; remove /etc/machine-id on one of them and start it again", n.Name, own.MachineID)
-		case strings.Trim(own.SystemUUID, "0-") != "" && strings.EqualFold(own.SystemUUID, other.SystemUUID):
+		case sameMachine(own.SystemUUID, other.SystemUUID):
 			return fmt.Errorf("node %s has the same product UUID, %s: give one of the two virtual machines another", n.Name, own.SystemUUID)
 		}
 	}

@@ -15,10 +15,12 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/imgbuild/imgbuild/firstboot/etcd"
+	"github.com/imgbuild/imgbuild/firstboot/host"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/phase"
@@ -71,7 +73,7 @@ func (s *State) meet(ctx context.Context, m *meeting) (founds bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	r := &etcd.Rendezvous{Self: s.self(), Members: m.witnesses, TLS: cfg}
+	r := &etcd.Rendezvous{Self: s.self(), Members: m.witnesses, Machine: host.ProductUUID(s.Root), TLS: cfg}
 	r.Enough = func(answers map[string]etcd.Answer) bool {
 		verdict, _ := s.judge(m, answers, nil)
 		return verdict != etcd.Wait
@@ -134,6 +136,11 @@ func (s *State) judge(m *meeting, answers map[string]etcd.Answer, errs map[strin
 				now.UTC().Format(time.RFC3339), p.Name, a.Date.UTC().Format(time.RFC3339))
 		}
 	}
+	for _, p := range m.witnesses {
+		if own := host.ProductUUID(s.Root); sameMachine(own, answers[p.Name].Machine) {
+			return etcd.Wait, fmt.Sprintf("%s has the same product UUID as this machine, %s: one of them is a copy of the other; give it a UUID of its own", p.Name, own)
+		}
+	}
 	verdict, why := etcd.Decide(s.self(), m.witnesses, answers, errs)
 	if slices.Contains(m.founders, s.self()) {
 		return verdict, why
@@ -149,6 +156,11 @@ func (s *State) judge(m *meeting, answers map[string]etcd.Answer, errs map[strin
 		names[i] = p.Name
 	}
 	return etcd.Wait, fmt.Sprintf("no cluster answers; it is for %v to start it (%s)", names, why)
+}
+
+// sameMachine compares product UUIDs. Firmware that was never told one says zeros.
+func sameMachine(a, b string) bool {
+	return strings.Trim(a, "0-") != "" && strings.EqualFold(a, b)
 }
 
 // meetingTLS authenticates control planes to each other before etcd has certificates.

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/imgbuild/imgbuild/firstboot/balancer"
+	"github.com/imgbuild/imgbuild/firstboot/etcd"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm/kubeadmtest"
 	"github.com/imgbuild/imgbuild/firstboot/manifests"
@@ -75,6 +76,24 @@ func TestWhoMeetsWhom(t *testing.T) {
 				t.Errorf("witnesses %v, founders %v", m.witnesses, m.founders)
 			}
 		})
+	}
+}
+
+// A copy of a machine is named and waited for, and nothing is founded with it.
+func TestCopiesDoNotFoundACluster(t *testing.T) {
+	three := []node.Peer{{Name: "cp-1", Address: "192.0.2.11"}, {Name: "b", Address: "192.0.2.2"}, {Name: "c", Address: "192.0.2.3"}}
+	m := &meeting{witnesses: three, founders: three}
+	s := &State{Root: t.TempDir(), Config: kubeadmtest.Config(t)}
+	for own, copied := range map[string]bool{"ABCD-1": true, "abcd-1\n": true, "abcd-2": false, "": false, "0000-0000": false} {
+		if _, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: "/sys/class/dmi/id/product_uuid", Mode: 0o444, Data: []byte(own)}); err != nil {
+			t.Fatal(err)
+		}
+		for _, said := range []string{"abcd-1", "0000-0000"} {
+			_, why := s.judge(m, map[string]etcd.Answer{"b": {Machine: said}}, nil)
+			if got := strings.Contains(why, "b has the same product UUID"); got != (copied && said == "abcd-1") {
+				t.Errorf("own %q, other %q: %s", own, said, why)
+			}
+		}
 	}
 }
 
