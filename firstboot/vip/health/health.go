@@ -67,7 +67,11 @@ func (w *Watch) Run(ctx context.Context) error {
 			failed = 0
 		} else {
 			failed++
-			client.CloseIdleConnections()
+			// An answer, even a bad one, is worth the connection: a server that starts has
+			// better things to do than shaking hands every second.
+			if answer := (*badAnswer)(nil); !errors.As(err, &answer) {
+				client.CloseIdleConnections()
+			}
 			if healthy {
 				pause = w.Retry
 			}
@@ -143,10 +147,15 @@ func (w *Watch) check(ctx context.Context, client *http.Client) error {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", req.URL, resp.Status)
+		return &badAnswer{url: req.URL.String(), status: resp.Status}
 	}
 	return nil
 }
+
+// badAnswer is an answer that is not 200.
+type badAnswer struct{ url, status string }
+
+func (e *badAnswer) Error() string { return e.url + " answers " + e.status }
 
 // write replaces the state in one step. A reader sees the old or the new one; in memory
 // there is nothing to sync.
