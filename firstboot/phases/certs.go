@@ -132,6 +132,9 @@ func (s *State) kubeletCredentials(ca *pki.Pair) error {
 		if err := kubeadm.MakeDir(s.Root, kubeadm.KubeletDir); err != nil {
 			return err
 		}
+		if err := s.removeTorn(dir, "kubelet-client-*.pem"); err != nil {
+			return err
+		}
 		if _, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: name, Mode: 0o600, Data: append(pair.CertPEM(), key...)}); err != nil {
 			return err
 		}
@@ -143,6 +146,16 @@ func (s *State) kubeletCredentials(ca *pki.Pair) error {
 		return nil // until phase kubelet-connect, which restarts it
 	}
 	_, err := s.pointKubelet(s.kubeletServer())
+	return err
+}
+
+// removeTorn removes what a cut left of files whose names say when they were made: a later
+// attempt writes another one, and would leave a key behind that nothing refers to.
+func (s *State) removeTorn(dir, pattern string) error {
+	left, err := filepath.Glob(s.path(filepath.Join(dir, "."+pattern+".new")))
+	for _, f := range left {
+		err = errors.Join(err, os.Remove(f))
+	}
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -56,11 +57,19 @@ func TestKubeletCredentials(t *testing.T) {
 	if kubeconfigsThere(t.Context(), s) == nil {
 		t.Error("a link to nothing passes")
 	}
+	// And one while the file was written.
+	torn := s.path(filepath.Join(filepath.Dir(kubeadm.KubeletPEM), ".kubelet-client-2026-01-02-03-04-05.pem.new"))
+	if err := os.WriteFile(torn, []byte("half a key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := kubeconfigs(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	if err := kubeconfigsThere(t.Context(), s); err != nil {
 		t.Error(err)
+	}
+	if _, err := os.Stat(torn); err == nil {
+		t.Error("half a key is left")
 	}
 	if st, err := os.Stat(s.path(kubeadm.KubeletDir)); err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("%v %v", st.Mode(), err)
