@@ -179,3 +179,12 @@ func TestEtcdIntervals(t *testing.T) {
 		t.Errorf("extraArgs %v, want %v", got, want)
 	}
 }
+
+// A cut between the objects of the administrator's certificate is seen, as the certificate is last.
+func TestAdminCertificateComesLast(t *testing.T) {
+	objs := AdminAccess([]byte("x"))
+	last, ok := objs[len(objs)-1].(*corev1.ConfigMap)
+	if !ok || len(objs) != 3 || last.Data[AdminCertificate] != "x" {
+		t.Errorf("%v", objs)
+	}
+}

@@ -16,10 +16,11 @@ const (
 )
 
 // AdminAccess publishes the administrator's certificate. Whoever has its key can use it, and
-// nobody else; like cluster-info it is read by somebody who has no other credentials yet.
+// nobody else; like cluster-info it is read by somebody who has no other credentials yet. The
+// certificate comes last: where it is, the rest is.
 func AdminAccess(certPEM []byte) []runtime.Object {
-	return append([]runtime.Object{AdminCertificateMap(map[string]string{AdminCertificate: string(certPEM)})},
-		readOne(v1.NamespacePublic, "imgbuild:admin-certificate", "configmaps", AdminConfigMap, user("system:anonymous"))...)
+	return append(readOne(v1.NamespacePublic, "imgbuild:admin-certificate", "configmaps", AdminConfigMap, user("system:anonymous")),
+		AdminCertificateMap(map[string]string{AdminCertificate: string(certPEM)}))
 }
 
 // AdminCertificateMap is the ConfigMap with this content.
