@@ -50,9 +50,9 @@ type powerCut struct {
 }
 
 // slack is how late a phase's cut may be; what happens meanwhile shares it. It grows with what
-// another boot would take: 25 ms where that is 12 s, 700 ms where it is 65 s.
+// another boot would take: 25 ms where that is 12 s, 700 ms where it is 65 s, never above a second.
 func slack(at time.Duration) time.Duration {
-	return time.Duration(at.Seconds() * at.Seconds() / 6000 * float64(time.Second))
+	return min(time.Second, time.Duration(at.Seconds()*at.Seconds()/6000*float64(time.Second)))
 }
 
 // beforeFirstboot is what happens to the disk before first boot, each cut at several moments.
