@@ -72,7 +72,10 @@ func New(count int, tools *tool.Set, watch, dir string) (*Lab, error) {
 		return nil, fmt.Errorf("%w: %w", ErrPrivilege, err)
 	}
 	if err := l.wire.do(func() error {
-		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "wire"}}); err != nil {
+		// A bridge without an address of its own takes the lowest of its ports. It would change
+		// when that port is unplugged, and machines would answer to nobody for five seconds.
+		mac := net.HardwareAddr{0x02, 0, 0, 0, 0, 0xfe}
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "wire", HardwareAddr: mac}}); err != nil {
 			return err
 		}
 		return raise("wire", client)
