@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	core "k8s.io/api/core/v1"
@@ -28,7 +29,6 @@ type fleetAPI struct {
 	tls        *tls.Config
 	addresses  []string
 	gateway    *gateway.Gateway
-	good       *watcher // the address that answered last
 }
 
 // newFleetAPI reads a kubeconfig and lets it lead into the segment until close.
@@ -103,46 +103,28 @@ const (
 	answerLimit = 30 * time.Second
 )
 
-// client reaches one address of the API under the certificate it has on the segment. Without
-// keep every request has a connection of its own.
-func (a *fleetAPI) client(address string, keep bool) *http.Client {
-	return &http.Client{Timeout: answerLimit, Transport: &http.Transport{
-		TLSClientConfig: a.tls, DisableKeepAlives: !keep,
+// client reaches one address of the API under the certificate it has on the segment, with a
+// connection of its own for every request.
+func (a *fleetAPI) client(address string) *http.Client {
+	return &http.Client{Timeout: answerLimit, Transport: a.transport(address)}
+}
+
+// streamClient is a client for answers without an end.
+func (a *fleetAPI) streamClient(address string) *http.Client {
+	t := a.transport(address)
+	t.TLSHandshakeTimeout, t.ResponseHeaderTimeout = answerLimit, answerLimit
+	return &http.Client{Transport: t}
+}
+
+func (a *fleetAPI) transport(address string) *http.Transport {
+	return &http.Transport{
+		TLSClientConfig: a.tls, DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, dialLimit)
 			defer cancel()
 			return a.gateway.Dial(ctx, address)
 		},
-	}}
-}
-
-// nodes asks for all nodes, at the address that answered last, else at each in order. It is
-// for one goroutine.
-func (a *fleetAPI) nodes(ctx context.Context) ([]core.Node, error) {
-	if a.good != nil {
-		if nodes, err := a.good.nodes(ctx); err == nil {
-			return nodes, nil
-		}
-		a.good.client.CloseIdleConnections()
-		a.good = nil
 	}
-	err := errors.New("no address of the API is known")
-	for _, address := range a.addresses {
-		w := &watcher{url: "https://" + address, client: a.client(address, true)}
-		var nodes []core.Node
-		if nodes, err = w.nodes(ctx); err == nil {
-			a.good = w
-			return nodes, nil
-		}
-		w.client.CloseIdleConnections()
-	}
-	return nil, err
-}
-
-func (w *watcher) nodes(ctx context.Context) ([]core.Node, error) {
-	var list core.NodeList
-	err := w.get(ctx, "/api/v1/nodes?limit=500", &list)
-	return list.Items, err
 }
 
 // Ask gets a path of the API at an address (host:port) of the segment over a connection of
@@ -151,34 +133,40 @@ func (f *Fleet) Ask(ctx context.Context, address, path string) error {
 	if f.api == nil {
 		return errors.New("the fleet has no kubeconfig")
 	}
-	w := &watcher{url: "https://" + address, client: f.api.client(address, false)}
+	w := &watcher{url: "https://" + address, client: f.api.client(address)}
 	return w.get(ctx, path, nil)
 }
 
-// watch looks for Ready nodes as long as the fleet runs.
+// watch looks for Ready nodes at every address of the API, as long as the fleet runs.
 func (f *Fleet) watch() {
-	defer func() {
-		if f.api.good != nil {
-			f.api.good.client.CloseIdleConnections()
-		}
-	}()
-	answered := false
-	for {
-		if nodes, err := f.api.nodes(f.ctx); err == nil {
-			if !answered {
-				answered = true
-				f.emit("", Event{At: time.Since(f.Started), Kind: APIAnswered, Uptime: -1})
-			}
-			for _, n := range nodes {
-				f.observe(n)
-			}
-		}
-		select {
-		case <-f.ctx.Done():
-			return
-		case <-time.After(pollInterval):
-		}
+	var mu sync.Mutex // observations come one at a time
+	var first sync.Once
+	answered := func() {
+		first.Do(func() { f.emit("", Event{At: time.Since(f.Started), Kind: APIAnswered, Uptime: -1}) })
 	}
+	changed := func(n core.Node, there bool) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if there {
+			f.observe(n)
+		}
+		return false
+	}
+	var all sync.WaitGroup
+	for _, address := range f.api.addresses {
+		w := &watcher{url: "https://" + address, stream: f.api.streamClient(address)}
+		all.Go(func() {
+			for f.ctx.Err() == nil {
+				// It ends when the server does, or as it was told to.
+				_ = w.follow(f.ctx, answered, changed)
+				select {
+				case <-f.ctx.Done():
+				case <-time.After(time.Second):
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 // observe notes a node that is Ready in the current boot of its machine.

@@ -98,11 +98,32 @@ func (w *watcher) nodesReady(ctx context.Context) error {
 	return nil
 }
 
-// awaitNodes watches until every node that it was told of is Ready: asking again and again
-// would take the time of a machine that has none to spare. There may be more nodes, for a
-// watch begins with what exists one by one, in no order.
+// awaitNodes watches until every node that it was told of is Ready. There may be more nodes,
+// for a watch begins with what exists one by one, in no order.
 func (w *watcher) awaitNodes(ctx context.Context) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/api/v1/nodes?watch=true", nil)
+	nodes := map[string]bool{}
+	return w.follow(ctx, func() {}, func(n core.Node, there bool) (done bool) {
+		if there {
+			nodes[n.Name] = nodeReady(n, w.since)
+		} else {
+			delete(nodes, n.Name)
+		}
+		return len(nodes) > 0 && !slices.Contains(slices.Collect(maps.Values(nodes)), false)
+	})
+}
+
+// watchSeconds is how long a watch lasts before it is begun anew: the server of one may have
+// gone without a word.
+const watchSeconds = 40
+
+// follow calls answered when the server takes the watch, then changed with every node there is
+// and with every change, until that returns true or the watch ends. Asking for a list again and again instead would take the time of machines
+// that have none to spare: each list makes the API server ask a quorum of etcd how recent it
+// is. What its cache has is recent enough here, and what resourceVersion=0 means.
+func (w *watcher) follow(ctx context.Context, answered func(), changed func(n core.Node, there bool) (done bool)) error {
+	ctx, cancel := context.WithTimeout(ctx, (watchSeconds+10)*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/api/v1/nodes?watch=true&resourceVersion=0&timeoutSeconds=%d", w.url, watchSeconds), nil)
 	if err != nil {
 		return err
 	}
@@ -115,7 +136,7 @@ func (w *watcher) awaitNodes(ctx context.Context) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("watching nodes: %s", resp.Status)
 	}
-	nodes := map[string]bool{}
+	answered()
 	for events := json.NewDecoder(resp.Body); ; {
 		var e struct {
 			Type   string    `json:"type"`
@@ -125,15 +146,12 @@ func (w *watcher) awaitNodes(ctx context.Context) error {
 			return err
 		}
 		switch e.Type {
-		case "ADDED", "MODIFIED":
-			nodes[e.Object.Name] = nodeReady(e.Object, w.since)
-		case "DELETED":
-			delete(nodes, e.Object.Name)
+		case "ADDED", "MODIFIED", "DELETED":
+			if changed(e.Object, e.Type != "DELETED") {
+				return nil
+			}
 		default:
 			return fmt.Errorf("watching nodes: event %s", e.Type)
-		}
-		if len(nodes) > 0 && !slices.Contains(slices.Collect(maps.Values(nodes)), false) {
-			return nil
 		}
 	}
 }
