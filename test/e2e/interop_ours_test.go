@@ -73,7 +73,6 @@ func TestStockJoins(t *testing.T) {
 	x.index = ix
 	x.eventually("the control plane is Ready", 2*bootTimeout, func() error { return x.ready(1) })
 	x.awaitAgents()
-	x.serviceAccountThere()
 	t.Run("kubeadm", func(t *testing.T) { x.with(t).kubeadmRuns(ours.Name) })
 
 	token, key := renderedSecrets(t, dir)

@@ -127,7 +127,6 @@ func TestJoinStock(t *testing.T) {
 	}
 	x := e.startMixed(t, o, pkiDir, first)
 	x.waitReady()
-	x.serviceAccountThere()
 	x.fetchEtcdCA(first.Name)
 	t.Run("etcd", func(t *testing.T) { x.with(t).votes("stock-cp", "our-cp") })
 	t.Run("daemons", func(t *testing.T) { x.with(t).daemonsReady(len(stockNetwork)) })

@@ -171,16 +171,6 @@ func (x *mixed) awaitAgents() {
 	}
 }
 
-// serviceAccountThere waits for what every pod needs, which a new cluster has a moment after its
-// first node.
-func (x *mixed) serviceAccountThere() {
-	x.Helper()
-	x.eventually("pods can be made", 5*time.Minute, func() error {
-		_, err := x.try("", "get", "serviceaccount", "default")
-		return err
-	})
-}
-
 // join lets stock machines join at the same moment.
 func (x *mixed) join(steps map[string]stock.Join) {
 	x.Helper()

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	core "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -78,6 +79,9 @@ func (v *view) eventually(what string, limit time.Duration, check func() error) 
 func (v *view) apply(objects ...any) {
 	v.Helper()
 	for _, o := range objects {
+		if _, ok := o.(*core.Pod); ok {
+			v.podsAdmitted()
+		}
 		text, err := yaml.Marshal(o)
 		if err != nil {
 			v.Fatal(err)
@@ -86,4 +90,14 @@ func (v *view) apply(objects ...any) {
 			v.Fatal(err)
 		}
 	}
+}
+
+// podsAdmitted waits for what every pod needs and a new cluster has a moment after its first
+// node: until the controller manager has made the service account, pods are refused.
+func (v *view) podsAdmitted() {
+	v.Helper()
+	v.eventually("pods are admitted", 10*time.Minute, func() error {
+		_, err := v.try("", "get", "serviceaccount", "default")
+		return err
+	})
 }
