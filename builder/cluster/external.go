@@ -202,8 +202,7 @@ func (r *renderer) externalKubeconfig(c *kubeadm.Config) error {
 
 // sameRequest reports whether a request still asks for what spec wants, with key.
 func sameRequest(req *x509.CertificateRequest, spec pki.Spec, key crypto.Signer) bool {
-	pub, ok := req.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !pub.Equal(key.Public()) || req.Subject.CommonName != spec.CommonName || !slices.Equal(req.Subject.Organization, spec.Organization) {
+	if !pki.SameKey(req.PublicKey, key.Public()) || req.Subject.CommonName != spec.CommonName || !slices.Equal(req.Subject.Organization, spec.Organization) {
 		return false
 	}
 	var ips []netip.Addr

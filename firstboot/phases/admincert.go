@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"time"
 
@@ -82,14 +81,5 @@ func adminFits(spec pki.Spec, text string, key crypto.PublicKey, ca *pki.Pair, a
 	if err != nil {
 		return err
 	}
-	if pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(key) {
-		return errors.New("it is for another key")
-	}
-	if at.After(cert.NotAfter) {
-		return errors.New("it expires")
-	}
-	if cert.Subject.CommonName != spec.CommonName {
-		return errors.New("it is for somebody else")
-	}
-	return cert.CheckSignatureFrom(ca.Cert)
+	return pki.FitsPublic(spec, cert, key, ca.Cert, at)
 }

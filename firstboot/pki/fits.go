@@ -27,7 +27,12 @@ func Fits(s Spec, cert *x509.Certificate, key crypto.Signer, ca *x509.Certificat
 	if key == nil {
 		return errors.New("its key is missing")
 	}
-	if !Matches(cert, key) {
+	return FitsPublic(s, cert, key.Public(), ca, now)
+}
+
+// FitsPublic says why cert cannot serve as spec for whoever has the private half of key, or nil.
+func FitsPublic(s Spec, cert *x509.Certificate, key crypto.PublicKey, ca *x509.Certificate, now time.Time) error {
+	if !SameKey(cert.PublicKey, key) {
 		return errors.New("its key belongs to another certificate")
 	}
 	if err := current(cert, now); err != nil {

@@ -104,8 +104,13 @@ func ParseCert(text []byte) (*x509.Certificate, error) {
 
 // Matches says whether key is the private half of cert's public key.
 func Matches(cert *x509.Certificate, key crypto.Signer) bool {
-	pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && pub.Equal(key.Public())
+	return SameKey(cert.PublicKey, key.Public())
+}
+
+// SameKey compares public keys of any algorithm.
+func SameKey(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
 }
 
 // Pin is the discovery pin of an authority: "sha256:" and the hexadecimal SHA-256 of its
