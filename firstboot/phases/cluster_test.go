@@ -99,7 +99,7 @@ func (f *fleet) on(name string, last byte) *member {
 	m.machine.ctx, m.machine.start = ctx, sync.Once{}
 	n := f.document(name, m.address)
 	s := NewState(n, slog.New(slog.NewTextHandler(f.t.Output(), nil)).With("machine", name), func(string) {})
-	s.Root, s.StartUnit, s.RestartUnit = m.root, m.startUnit, m.startUnit
+	s.Root, s.StartUnit, s.RestartUnit = m.root, m.startUnit, m.restartUnit
 	s.Containerd = containerdtest.Start(f.t)
 	s.loopbackAddress = m.loopback
 	s.Host = func(context.Context, string, *node.Node) (kubeadm.Host, error) {

@@ -67,6 +67,9 @@ type machine struct {
 	wg         sync.WaitGroup
 	start      sync.Once
 	node       string
+	mu         sync.Mutex
+	// logout ends what goes by the kubelet.conf that was read last.
+	logout context.CancelFunc
 	// loopback and advertise replace addresses that several machines cannot share here.
 	loopback, advertise string
 }
@@ -78,6 +81,27 @@ func (m *machine) startUnit(_ context.Context, unit string) error {
 	}
 	m.start.Do(func() { m.wg.Go(m.kubelet) })
 	return nil
+}
+
+// restartUnit makes the kubelet read kubelet.conf again; static pods do not notice.
+func (m *machine) restartUnit(ctx context.Context, unit string) error {
+	if err := m.startUnit(ctx, unit); err != nil {
+		return err
+	}
+	m.login()
+	return nil
+}
+
+// login registers the node with what kubelet.conf says now.
+func (m *machine) login() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.logout != nil {
+		m.logout()
+	}
+	var ctx context.Context
+	ctx, m.logout = context.WithCancel(m.ctx)
+	m.wg.Go(func() { m.register(ctx) })
 }
 
 // fail reports what went wrong, unless the machine was switched off meanwhile.
@@ -108,7 +132,7 @@ func (m *machine) kubelet() {
 	if m.has(kubeadm.BootstrapConf) && !m.has(kubeadm.Dir+"/"+kubeconfig.Kubelet) {
 		m.bootstrap()
 	}
-	m.wg.Go(m.register)
+	m.login()
 	running := map[string]bool{}
 	for m.ctx.Err() == nil {
 		files, _ := filepath.Glob(filepath.Join(m.root, kubeadm.ManifestsDir, "[^.]*.yaml"))
@@ -185,7 +209,7 @@ func (m *machine) moved(args ...string) []string {
 
 // register creates the node as a kubelet would and reports it Ready once the CNI
 // configuration exists.
-func (m *machine) register() {
+func (m *machine) register(ctx context.Context) {
 	conf, err := os.ReadFile(filepath.Join(m.root, "/etc/kubernetes/kubelet.conf"))
 	if err != nil {
 		m.fail(err)
@@ -211,10 +235,13 @@ func (m *machine) register() {
 	}
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: m.node, Labels: map[string]string{"kubernetes.io/hostname": m.node}}}
 	n.Status.Conditions = m.ready()
-	if err := c.Apply(m.ctx, n, true); err != nil {
-		m.fail(err)
+	if err := c.Apply(ctx, n, true); err != nil {
+		if ctx.Err() == nil {
+			m.fail(err)
+		}
+		return
 	}
-	m.wg.Go(func() { m.heartbeat(moved) })
+	m.wg.Go(func() { m.heartbeat(ctx, moved) })
 	// flannel's file appears once its pod runs.
 	dir := filepath.Join(m.root, "/run/flannel")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -230,7 +257,7 @@ func (m *machine) register() {
 }
 
 // heartbeat reports the node Ready again and again, as its controller expects.
-func (m *machine) heartbeat(conf string) {
+func (m *machine) heartbeat(ctx context.Context, conf string) {
 	cfg, err := clientcmd.BuildConfigFromFlags("", conf)
 	if err != nil {
 		m.fail(err)
@@ -241,7 +268,7 @@ func (m *machine) heartbeat(conf string) {
 		m.fail(err)
 		return
 	}
-	for m.ctx.Err() == nil {
+	for ctx.Err() == nil {
 		conditions := m.ready()
 		patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": conditions}})
 		if err != nil {
@@ -249,9 +276,9 @@ func (m *machine) heartbeat(conf string) {
 			return
 		}
 		// A server that is not there at this moment will be for the next beat.
-		_, _ = client.CoreV1().Nodes().PatchStatus(m.ctx, m.node, patch)
+		_, _ = client.CoreV1().Nodes().PatchStatus(ctx, m.node, patch)
 		select {
-		case <-m.ctx.Done():
+		case <-ctx.Done():
 		case <-time.After(beat(conditions)):
 		}
 	}
@@ -310,7 +337,7 @@ func newMachine(t *testing.T, ctx context.Context) (*machine, *State) {
 		BootstrapTokens: []node.BootstrapToken{{Token: "abcdef.0123456789abcdef"}}}
 	node.SetDefaults(n)
 	s := NewState(n, slog.New(slog.NewTextHandler(t.Output(), nil)), func(name string) { t.Logf("mark %s", name) })
-	s.Root, s.StartUnit, s.RestartUnit = root, m.startUnit, m.startUnit
+	s.Root, s.StartUnit, s.RestartUnit = root, m.startUnit, m.restartUnit
 	s.Containerd = containerdtest.Start(t)
 	s.Host = func(context.Context, string, *node.Node) (kubeadm.Host, error) {
 		return kubeadm.Host{Hostname: m.node, Address: addr, KubernetesVersion: "v1.36.3"}, nil
