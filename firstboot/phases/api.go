@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -245,8 +244,8 @@ func waitControlPlane(ctx context.Context, s *State) error {
 	local := s.loopback()
 	endpoints := []struct{ name, url string }{
 		{kubeadm.APIServer, s.Config.LocalURL() + "/livez"},
-		{kubeadm.ControllerManager, "https://" + net.JoinHostPort(local, strconv.Itoa(kubeadm.ControllerManagerPort)) + "/healthz"},
-		{kubeadm.Scheduler, "https://" + net.JoinHostPort(local, strconv.Itoa(kubeadm.SchedulerPort)) + "/livez"},
+		{kubeadm.ControllerManager, kubeadm.URL("https", local, kubeadm.ControllerManagerPort) + "/healthz"},
+		{kubeadm.Scheduler, kubeadm.URL("https", local, kubeadm.SchedulerPort) + "/livez"},
 	}
 	c, err := s.client()
 	if err != nil {

@@ -6,11 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -124,7 +122,7 @@ func (s *State) servers() []string {
 		out = append(out, s.Config.EndpointURL())
 	}
 	for _, p := range s.others() {
-		out = append(out, "https://"+net.JoinHostPort(p.Address, strconv.Itoa(int(s.Config.APIPort))))
+		out = append(out, s.serverOf(p))
 	}
 	return out
 }

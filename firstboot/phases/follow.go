@@ -6,10 +6,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -283,13 +281,4 @@ func (f *Follower) Run(ctx context.Context, patience, pause time.Duration) error
 			wait = pause // the cluster may be there the next moment
 		}
 	}
-}
-
-// reloadUnit makes a unit read its configuration, if it runs.
-func reloadUnit(ctx context.Context, unit string) error {
-	cmd := exec.CommandContext(ctx, "systemctl", "try-reload-or-restart", unit)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(string(out)))
-	}
-	return nil
 }

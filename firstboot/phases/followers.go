@@ -118,7 +118,7 @@ func NewFollower(s *State) *Follower {
 		return answered.Annotate(ctx, s.Config.NodeName, endpoint.Annotation, value)
 	}
 	f.APIServers = func(ctx context.Context) ([]netip.Addr, error) {
-		c, err := cluster.FromFile(s.path(kubeadm.Dir+"/"+kubeconfig.Kubelet), "")
+		c, err := s.client() // a worker's is the kubelet's
 		if err != nil {
 			return nil, err
 		}
@@ -152,8 +152,7 @@ func (s *State) nodesOfAny(ctx context.Context) (*cluster.Client, []corev1.Node,
 	for i, p := range n.Cluster.ControlPlanes {
 		go func() {
 			r := result{from: i}
-			server := "https://" + net.JoinHostPort(p.Address, strconv.Itoa(int(s.Config.APIPort)))
-			if r.c, r.err = cluster.FromFile(file, server); r.err == nil {
+			if r.c, r.err = cluster.FromFile(file, s.serverOf(p)); r.err == nil {
 				r.nodes, r.err = r.c.Nodes(ctx)
 			}
 			if r.err != nil {

@@ -79,7 +79,7 @@ func reachable(ctx context.Context, p node.Peer) bool {
 
 // serverOf is the URL of a control plane's API server.
 func (s *State) serverOf(p node.Peer) string {
-	return "https://" + net.JoinHostPort(p.Address, strconv.Itoa(int(s.Config.APIPort)))
+	return kubeadm.URL("https", p.Address, int(s.Config.APIPort))
 }
 
 // kubeletServer is where the kubelet finds an API server: on this machine, and until that

@@ -66,7 +66,7 @@ type State struct {
 // NewState returns the state of a run on this machine.
 func NewState(n *node.Node, log *slog.Logger, mark func(string)) *State {
 	return &State{
-		Root: "/", Node: n, Start: time.Now(), Log: log, Mark: mark, StartUnit: systemctl("start"), RestartUnit: systemctl("restart"), StopUnit: stopUnit,
+		Root: "/", Node: n, Start: time.Now(), Log: log, Mark: mark, StartUnit: queued("start"), RestartUnit: queued("restart"), StopUnit: stopUnit,
 		Containerd: "/run/containerd/containerd.sock", Host: host.Find, now: time.Now, Poll: 250 * time.Millisecond, inspect: inspect,
 	}
 }
@@ -152,20 +152,21 @@ func (s *State) sleep(ctx context.Context) error {
 	}
 }
 
-// systemctl returns a function that queues a job for a unit. Waiting for the job would tie
+// queued returns a function that queues a job for a unit. Waiting for the job would tie
 // first boot to readiness protocols it checks better itself.
-func systemctl(verb string) func(ctx context.Context, unit string) error {
-	return func(ctx context.Context, unit string) error {
-		cmd := exec.CommandContext(ctx, "systemctl", verb, "--no-block", unit)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(string(out)))
-		}
-		return nil
-	}
+func queued(verb string) func(ctx context.Context, unit string) error {
+	return func(ctx context.Context, unit string) error { return systemctl(ctx, verb, "--no-block", unit) }
 }
 
-func stopUnit(ctx context.Context, unit string) error {
-	cmd := exec.CommandContext(ctx, "systemctl", "stop", unit)
+func stopUnit(ctx context.Context, unit string) error { return systemctl(ctx, "stop", unit) }
+
+// reloadUnit makes a unit read its configuration, if it runs.
+func reloadUnit(ctx context.Context, unit string) error {
+	return systemctl(ctx, "try-reload-or-restart", unit)
+}
+
+func systemctl(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "systemctl", args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(string(out)))
 	}
