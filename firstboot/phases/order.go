@@ -3,6 +3,7 @@
 package phases
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,37 +36,42 @@ func (s *State) predecessors() []node.Peer {
 	return members[:max(0, slices.Index(members, s.self()))]
 }
 
-// takeTurn waits until the API server of a predecessor is healthy and returns its URL. It
-// returns nothing if this machine is to go on alone: because it is the first, because those
-// before it are off, or because they take too long.
-func (s *State) takeTurn(ctx context.Context) string {
+// takeTurn waits until the API servers of all predecessors have been healthy or their machines
+// are off, for each at most a quarter of the time a component may take, and returns the URL of
+// one that is healthy. It returns nothing if this machine is to go on alone: because it is the
+// first, because those before it are off, or because they take too long.
+func (s *State) takeTurn(ctx context.Context) (server string) {
 	before := s.predecessors()
-	if len(before) == 0 {
-		return ""
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.ControlPlaneComponentHealthCheck.D()/4)
+	limit := s.Node.Timeouts.ControlPlaneComponentHealthCheck.D() * time.Duration(min(len(before), 3)) / 4
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	client := probeClient(10 * time.Second)
 	defer client.CloseIdleConnections()
-	seen := time.Now()
-	for time.Since(seen) < absence {
-		for _, p := range before {
-			server := s.serverOf(p)
-			if health(ctx, client, server+"/livez") == nil {
-				return server
+	seen := map[string]time.Time{}
+	for _, p := range before {
+		seen[p.Name] = time.Now()
+	}
+	for {
+		before = slices.DeleteFunc(before, func(p node.Peer) bool {
+			if health(ctx, client, s.serverOf(p)+"/livez") == nil {
+				server = cmp.Or(server, s.serverOf(p))
+				return true
 			}
 			if reachable(ctx, p) {
-				seen = time.Now()
+				seen[p.Name] = time.Now()
 			}
+			return time.Since(seen[p.Name]) >= absence
+		})
+		if len(before) == 0 {
+			return server
 		}
 		phase.Report(ctx, fmt.Errorf("waiting for the API server of %s, which starts first", before[0].Name))
 		select {
 		case <-ctx.Done():
-			return ""
+			return server
 		case <-time.After(healthPause):
 		}
 	}
-	return ""
 }
 
 // reachable says whether a machine is on: one that refuses a connection to etcd is.
