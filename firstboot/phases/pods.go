@@ -33,9 +33,7 @@ func podFiles(s *State, want func(component string) bool) ([]kubeadm.File, error
 func isEtcd(component string) bool      { return component == kubeadm.Etcd }
 func isAPIServer(component string) bool { return component == kubeadm.APIServer }
 
-// isController tells the programs that are clients of the API server. They start when it
-// answers: started with it, they would take processor time from it, and their informers'
-// pauses would have grown to half a minute by the time there is something to list.
+// isController tells the programs that are clients of the API server.
 func isController(component string) bool { return !isEtcd(component) && !isAPIServer(component) }
 
 // place writes manifests. The kubelet sees each one entire: it ignores the names that
@@ -56,7 +54,18 @@ func placed(s *State, want func(string) bool) error {
 	return s.asWanted(files)
 }
 
-func placeControllers(_ context.Context, s *State) error  { return place(s, isController) }
+// placeControllers places the controller manager and the scheduler when the API server is
+// healthy. Until then it writes a hundred RBAC objects, within 30 seconds or its process ends,
+// and needs the processors for that. Clients that start earlier only lose: a controller manager
+// that finds /healthz bad for ten seconds ends its process and leaves its lease behind, and the
+// informers of a scheduler have made their pauses half a minute long by then.
+func placeControllers(ctx context.Context, s *State) error {
+	if err := s.awaitAPIServer(ctx); err != nil {
+		return err
+	}
+	return place(s, isController)
+}
+
 func controllersPlaced(_ context.Context, s *State) error { return placed(s, isController) }
 
 // asWanted says which file is absent or another than the node document leads to.
