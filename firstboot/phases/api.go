@@ -56,7 +56,11 @@ func awaitAPI(ctx context.Context, s *State) error {
 			}
 		}
 	}
-	return s.write(ctx, objs)
+	if err := s.write(ctx, objs); err != nil {
+		return err
+	}
+	close(s.written)
+	return nil
 }
 
 // firstAnswer waits until the server at host:port answers any HTTP request. The API
@@ -247,14 +251,6 @@ func waitControlPlane(ctx context.Context, s *State) error {
 		{kubeadm.ControllerManager, kubeadm.URL("https", local, kubeadm.ControllerManagerPort) + "/healthz"},
 		{kubeadm.Scheduler, kubeadm.URL("https", local, kubeadm.SchedulerPort) + "/livez"},
 	}
-	c, err := s.client()
-	if err != nil {
-		return err
-	}
-	release, err := holdControllers(ctx, s, c)
-	if err != nil {
-		return err
-	}
 	client := probeClient(10 * time.Second)
 	defer client.CloseIdleConnections()
 	errs := make([]error, len(endpoints))
@@ -266,13 +262,22 @@ func waitControlPlane(ctx context.Context, s *State) error {
 				return
 			}
 			s.Mark(e.name + "-healthy")
-			if e.name == kubeadm.APIServer {
-				errs[i] = release(ctx)
-			}
 		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// awaitAPIServer waits until the API server of this machine is healthy.
+func (s *State) awaitAPIServer(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.ControlPlaneComponentHealthCheck.D())
+	defer cancel()
+	client := probeClient(10 * time.Second)
+	defer client.CloseIdleConnections()
+	if err := awaitHealth(ctx, client, s.Config.LocalURL()+"/livez"); err != nil {
+		return fmt.Errorf("%s is not healthy: %w", kubeadm.APIServer, err)
+	}
+	return nil
 }
 
 // awaitHealth asks until url answers 200 or ctx ends, and returns the last answer then.

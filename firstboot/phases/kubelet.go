@@ -178,11 +178,16 @@ func finalizeKubelet(ctx context.Context, s *State) error {
 const patience = 5 * time.Second
 
 // connectKubelet makes the kubelet use this machine's API server. It is restarted if it used
-// another until now, or if it has been waiting for the API; static pods do not notice. An API
-// that was there at once leaves nothing to make up for.
+// another until now, or if it has been asking for an API that was not there; static pods do not
+// notice. The API server is healthy by then, because its liveness probe begins at a restart.
 func connectKubelet(ctx context.Context, s *State) error {
-	changed, err := s.pointKubelet(s.Config.LocalURL())
-	if err != nil || !changed && s.APIWait < patience {
+	if !s.kubeletFollows() && (s.KubeletPaused || s.APIWait < patience) {
+		return nil
+	}
+	if err := s.awaitAPIServer(ctx); err != nil {
+		return err
+	}
+	if _, err := s.pointKubelet(s.Config.LocalURL()); err != nil {
 		return err
 	}
 	return s.RestartUnit(ctx, KubeletUnit)

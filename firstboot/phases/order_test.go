@@ -62,37 +62,50 @@ func TestPredecessors(t *testing.T) {
 	}
 }
 
-// TestTakeTurn lets the last of three wait for servers on loopback addresses. A machine that
-// refuses connections is on; that one is waited for as long as the document says.
-func TestTakeTurn(t *testing.T) {
-	var healthy atomic.Bool
-	api := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+// apiOf is an API server on a peer's address whose health the test decides.
+func apiOf(t *testing.T, p node.Peer, port string) (*httptest.Server, *atomic.Bool) {
+	t.Helper()
+	healthy := new(atomic.Bool)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if !healthy.Load() {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
 	}))
-	l, err := net.Listen("tcp", three[2].Address+":0") // cp-2; cp-1 is silent
+	l, err := net.Listen("tcp", net.JoinHostPort(p.Address, port))
 	if err != nil {
 		t.Fatal(err)
 	}
-	api.Listener.Close()
-	api.Listener = l
-	api.StartTLS()
-	defer api.Close()
-	u, _ := url.Parse(api.URL)
+	server.Listener.Close()
+	server.Listener = l
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server, healthy
+}
+
+// TestTakeTurn lets the last of three wait for servers on loopback addresses, where a machine
+// is never off.
+func TestTakeTurn(t *testing.T) {
+	second, secondHealthy := apiOf(t, three[2], "0")
+	u, _ := url.Parse(second.URL)
 	port, _ := strconv.ParseInt(u.Port(), 10, 32)
+	first, firstHealthy := apiOf(t, three[1], u.Port())
 
 	s := founder(t, "cp-3", int32(port))
 	s.Node.Timeouts.ControlPlaneComponentHealthCheck = node.Duration(4 * time.Minute)
-	time.AfterFunc(2*time.Second, func() { healthy.Store(true) })
-	if got := s.takeTurn(t.Context()); got != api.URL || !healthy.Load() {
-		t.Errorf("after waiting for a server that becomes healthy: %q", got)
+	firstHealthy.Store(true)
+	time.AfterFunc(2*time.Second, func() { secondHealthy.Store(true) })
+	if got := s.takeTurn(t.Context()); got != first.URL || !secondHealthy.Load() {
+		t.Errorf("the last followed %q, the second was healthy by then: %v; want %s and true", got, secondHealthy.Load(), first.URL)
 	}
 	if got := founder(t, "cp-1", int32(port)).takeTurn(t.Context()); got != "" {
 		t.Errorf("the first machine waited for %s", got)
 	}
-	healthy.Store(false)
 	s.Node.Timeouts.ControlPlaneComponentHealthCheck = node.Duration(4 * time.Second)
+	firstHealthy.Store(false)
+	if got := s.takeTurn(t.Context()); got != second.URL {
+		t.Errorf("with the first too slow, the last followed %q, want %s", got, second.URL)
+	}
+	secondHealthy.Store(false)
 	if got := s.takeTurn(t.Context()); got != "" {
 		t.Errorf("a server that is not healthy was followed: %s", got)
 	}
@@ -106,7 +119,13 @@ func TestTakeTurn(t *testing.T) {
 // TestKubeletFollows goes through what kubelet.conf says: of the first until the API server's
 // manifest is there, kept over a run that finds both, and of this machine in the end.
 func TestKubeletFollows(t *testing.T) {
-	s := founder(t, "cp-2", 6443)
+	own, healthy := apiOf(t, three[2], "0")
+	healthy.Store(true)
+	u, _ := url.Parse(own.URL)
+	port, _ := strconv.ParseInt(u.Port(), 10, 32)
+	first := "https://" + net.JoinHostPort(three[1].Address, u.Port())
+	s := founder(t, "cp-2", int32(port))
+	s.Node.Timeouts.ControlPlaneComponentHealthCheck = node.Duration(4 * time.Second)
 	var restarts int
 	s.RestartUnit = func(context.Context, string) error { restarts++; return nil }
 	server := func() string {
@@ -129,18 +148,23 @@ func TestKubeletFollows(t *testing.T) {
 	}
 	run(certs)
 	run(kubeconfigs)
-	if got := server(); got != "https://127.3.0.1:6443" {
+	if got := server(); got != first {
 		t.Errorf("before the API server is placed the kubelet goes to %s", got)
 	}
 	if err := place(s, isAPIServer); err != nil {
 		t.Fatal(err)
 	}
 	run(kubeconfigs)
-	if got := server(); got != "https://127.3.0.1:6443" {
+	if got := server(); got != first {
 		t.Errorf("a second run sent a kubelet that runs to %s without a restart", got)
 	}
+	healthy.Store(false)
+	if err := connectKubelet(t.Context(), s); err == nil || server() != first {
+		t.Errorf("an API server that is not healthy: %v, the kubelet goes to %s", err, server())
+	}
+	healthy.Store(true)
 	run(connectKubelet)
-	if got := server(); got != "https://127.3.0.2:6443" || restarts != 1 {
+	if got := server(); got != own.URL || restarts != 1 {
 		t.Errorf("in the end the kubelet goes to %s, after %d restarts", got, restarts)
 	}
 	run(connectKubelet)

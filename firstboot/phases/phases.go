@@ -14,8 +14,8 @@ import (
 )
 
 // Names of the phases. They are kubeadm's where kubeadm has the phase; identity, base-image,
-// etcd-quorum, api, controllers, kubelet-connect, cni, pod-network, node-ready and hand-over are
-// ours.
+// etcd-quorum, api, controllers, kubelet-pause, kubelet-connect, cni, pod-network, node-ready and
+// hand-over are ours.
 const (
 	Preflight        = "preflight"
 	Identity         = "identity"
@@ -38,6 +38,7 @@ const (
 	MarkControlPlane = "mark-control-plane"
 	BootstrapToken   = "bootstrap-token"
 	KubeletFinalize  = "kubelet-finalize"
+	KubeletPause     = "kubelet-pause"
 	KubeletConnect   = "kubelet-connect"
 	Addons           = "addons"
 	CNI              = "cni"
@@ -90,8 +91,8 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 		modulesPhase(), balancerPhase(), balancerCAPhase(Certs, KubeletStart), vipPhase(), vipPodPhase(),
 		adminCertificatePhase(api),
 		followPhase(Addons, MarkControlPlane, WaitControlPlane, KubeletBootstrap, BalancerCA, VIP),
-		phase.Phase[*State]{Name: Controllers, Purpose: "the static pods of the controller manager and the scheduler are in place", Needs: []string{API}, Roles: cp,
-			Check: controllersPlaced, Run: placeControllers, Timeout: time.Minute, OnChange: phase.Refuse},
+		phase.Phase[*State]{Name: Controllers, Purpose: "the static pods of the controller manager and the scheduler are in place", Needs: []string{API, MarkControlPlane}, Roles: cp,
+			Check: controllersPlaced, Run: placeControllers, Timeout: t.ControlPlaneComponentHealthCheck.D() + slack, OnChange: phase.Refuse},
 		phase.Phase[*State]{Name: WaitControlPlane, Purpose: "every control-plane component is healthy", Needs: []string{Controllers, VIP}, Roles: cp,
 			Run: waitControlPlane, Timeout: t.ControlPlaneComponentHealthCheck.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: UploadConfig, Purpose: "the cluster's configuration is in the cluster", Needs: []string{API}, Roles: cp,
@@ -106,8 +107,10 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 			Check: objectsThere(tokenObjects...), Run: writeObjects(tokenObjects...), Timeout: api, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: KubeletFinalize, Purpose: "the kubelet renews its own certificate", Needs: []string{KubeletStart}, Roles: cp,
 			Run: finalizeKubelet, Timeout: t.KubeletHealthCheck.D() + slack, OnChange: phase.Redo},
-		phase.Phase[*State]{Name: KubeletConnect, Purpose: "the kubelet asks the API again without delay", Needs: []string{API, KubeletFinalize}, Roles: cp,
-			Run: connectKubelet, Timeout: time.Minute, Attempts: 3, Pause: time.Second, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: KubeletPause, Purpose: "the kubelet does not ask for an API that is not there", Needs: []string{ControlPlane, KubeletFinalize}, Roles: cp,
+			Run: pauseKubelet, Timeout: maxPause + slack, OnChange: phase.Redo},
+		phase.Phase[*State]{Name: KubeletConnect, Purpose: "the kubelet uses this machine's API server", Needs: []string{API, KubeletPause}, Roles: cp,
+			Run: connectKubelet, Timeout: t.ControlPlaneComponentHealthCheck.D() + slack, Attempts: 3, Pause: time.Second, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: KubeletBootstrap, Purpose: "the kubelet has a certificate of its own", Needs: []string{KubeletStart}, Roles: worker,
 			Run: waitBootstrap, Timeout: t.TLSBootstrap.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: CNI, Purpose: "the container runtime knows how pods are attached", Needs: []string{Identity},

@@ -61,13 +61,17 @@ type State struct {
 	loopbackAddress string
 	// APIWait is how long this run waited for the API's first answer.
 	APIWait time.Duration
+	// written is closed when phase api is done. KubeletPaused says that the kubelet was frozen
+	// until then.
+	written       chan struct{}
+	KubeletPaused bool
 }
 
 // NewState returns the state of a run on this machine.
 func NewState(n *node.Node, log *slog.Logger, mark func(string)) *State {
 	return &State{
 		Root: "/", Node: n, Start: time.Now(), Log: log, Mark: mark, StartUnit: queued("start"), RestartUnit: queued("restart"), StopUnit: stopUnit,
-		Containerd: "/run/containerd/containerd.sock", Host: host.Find, now: time.Now, Poll: 250 * time.Millisecond, inspect: inspect,
+		Containerd: "/run/containerd/containerd.sock", Host: host.Find, now: time.Now, Poll: 250 * time.Millisecond, inspect: inspect, written: make(chan struct{}),
 	}
 }
 

@@ -87,6 +87,9 @@ func (e *Env) run(ctx context.Context, document string, adjust func(*phases.Stat
 	if adjust != nil {
 		adjust(state)
 	}
+	if err := state.ThawKubelet(); err != nil {
+		log.Warn("a kubelet that an earlier run paused stays so", "problem", err)
+	}
 	runner := &phase.Runner[*phases.State]{
 		Graph: graph, Journal: journal, Role: string(n.Role), Document: digest, Boot: boot,
 		Observer: observers{rep, logObserver{log}}, Redact: rep.Redactor.Text,
