@@ -160,6 +160,8 @@ func TestProblems(t *testing.T) {
 		{with("kubelet: {evictionSoftGracePeriod: {memory.available: 1m}}"), `kubelet.evictionSoftGracePeriod.memory.available: value "1m": has no threshold`},
 		{with("kubelet: {evictionSoft: {memory.available: 1Gi}}"), `kubelet.evictionSoft.memory.available: value "1Gi": has no grace period`},
 		{with("apiServer: {extraArgs: {--v: 2}}"), `apiServer.extraArgs.--v: value "2": is not the name of a flag`},
+		{with("controllerManager: {extraArgs: {--v: 2}}"), `controllerManager.extraArgs.--v: value "2": is not the name of a flag`},
+		{with("scheduler: {extraArgs: {'a b': 2}}"), `scheduler.extraArgs.a b: value "2": is not the name of a flag`},
 		{with("delivery: {imageRepository: 'https://example.org'}"), `delivery.imageRepository: value "https://example.org": is not a repository`},
 		{with("delivery: {images: {etcd: 'a b'}}"), `delivery.images.etcd: value "a b": is not an image`},
 		{with("delivery: {foreignImages: {flannel: ''}}"), `delivery.foreignImages.flannel: value "": is not an image`},

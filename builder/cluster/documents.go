@@ -72,6 +72,7 @@ func (s *Source) document(h *Host, m *material) *node.Node {
 	if h.Role == node.ControlPlane {
 		n.Cluster.Kubelet = &c.Kubelet // never what a role or a host adds
 		n.APIServer = node.APIServer{Port: int32(c.APIServer.Port), CertSANs: c.certSANs(), ExtraArgs: c.APIServer.ExtraArgs}
+		n.ControllerManager, n.Scheduler = c.ControllerManager, c.Scheduler
 		n.Etcd = node.Etcd{HeartbeatInterval: c.Etcd.HeartbeatInterval, ElectionTimeout: c.Etcd.ElectionTimeout, ExtraArgs: c.Etcd.ExtraArgs}
 		n.PKI.CertificateKey, n.PKI.Initiator, n.PKI.AdminKey = m.certificateKey, c.PKI.Initiator, m.adminKey
 		for i, name := range c.PodNetwork.Manifests {
@@ -176,6 +177,7 @@ var origins = []struct{ from, to string }{
 	{"cluster.endpoint", "endpoint"}, {"cluster.name", "name"}, {"cluster.kubernetesVersion", "kubernetesVersion"},
 	{"cluster.kubelet.", "kubelet."}, {"cluster.networking.", "networking."}, {"cluster.proxyMode", "networking.proxyMode"},
 	{"pki.", "pki."}, {"bootstrapTokens[0].ttl", "join.tokenTTL"}, {"apiServer.", "apiServer."}, {"etcd.", "etcd."},
+	{"controllerManager.", "controllerManager."}, {"scheduler.", "scheduler."},
 	{"network.manifests", "podNetwork.manifests"}, {"network.", "podNetwork."}, {"delivery.", "delivery."},
 	{"vip.", "vip."}, {"timeouts.", "timeouts."}, {"callback.ca", "callback.caFile"}, {"callback.token", "callback.tokenFile"}, {"callback.url", "callback.url"},
 }

@@ -35,7 +35,11 @@ type Cluster struct {
 	PKI         PKI         `yaml:"pki,omitempty"`
 	Join        Join        `yaml:"join,omitempty"`
 	APIServer   APIServer   `yaml:"apiServer,omitempty"`
-	Etcd        Etcd        `yaml:"etcd,omitempty"`
+	// ControllerManager adjusts the controller managers.
+	ControllerManager node.Component `yaml:"controllerManager,omitempty"`
+	// Scheduler adjusts the schedulers.
+	Scheduler node.Component `yaml:"scheduler,omitempty"`
+	Etcd      Etcd           `yaml:"etcd,omitempty"`
 	// Kubelet is what every host's kubelet starts from.
 	Kubelet node.Kubelet `yaml:"kubelet,omitempty"`
 	// Timeouts bound the waits of first boot.

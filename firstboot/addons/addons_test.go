@@ -173,10 +173,15 @@ func TestEtcdIntervals(t *testing.T) {
 	c := kubeadmtest.Config(t, func(n *node.Node) {
 		n.Etcd.HeartbeatInterval, n.Etcd.ElectionTimeout = node.Duration(500*time.Millisecond), node.Duration(5*time.Second)
 		n.Etcd.ExtraArgs = map[string]string{"snapshot-count": "5000"}
+		n.ControllerManager.ExtraArgs, n.Scheduler.ExtraArgs = map[string]string{"v": "3"}, map[string]string{"v": "4"}
 	})
 	want := []Arg{{"election-timeout", "5000"}, {"heartbeat-interval", "500"}, {"snapshot-count", "5000"}}
-	if got := NewClusterConfiguration(c).Etcd.Local.ExtraArgs; !slices.Equal(got, want) {
+	k := NewClusterConfiguration(c)
+	if got := k.Etcd.Local.ExtraArgs; !slices.Equal(got, want) {
 		t.Errorf("extraArgs %v, want %v", got, want)
+	}
+	if cm, s := k.ControllerManager.ExtraArgs, k.Scheduler.ExtraArgs; !slices.Equal(cm, []Arg{{"v", "3"}}) || !slices.Equal(s, []Arg{{"v", "4"}}) {
+		t.Errorf("extraArgs of the controller manager %v, of the scheduler %v", cm, s)
 	}
 }
 

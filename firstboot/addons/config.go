@@ -78,7 +78,9 @@ func NewClusterConfiguration(c *kubeadm.Config) ClusterConfiguration {
 	}
 	k := ClusterConfiguration{
 		APIVersion: "kubeadm.k8s.io/v1beta4", Kind: "ClusterConfiguration",
-		APIServer:                   Component{CertSANs: c.APIServerSANs, ExtraArgs: args(c.APIServerArgs)},
+		APIServer:                   Component{CertSANs: c.APIServerSANs, ExtraArgs: args(c.Args[kubeadm.APIServer])},
+		ControllerManager:           Component{ExtraArgs: args(c.Args[kubeadm.ControllerManager])},
+		Scheduler:                   Component{ExtraArgs: args(c.Args[kubeadm.Scheduler])},
 		CACertificateValidityPeriod: duration(c.CAValidity), CertificateValidityPeriod: duration(c.Validity),
 		CertificatesDir: kubeadm.PKIDir, ClusterName: c.ClusterName, ControlPlaneEndpoint: c.Endpoint(),
 		EncryptionAlgorithm: string(c.Algorithm), ImageRepository: repository, KubernetesVersion: c.KubernetesVersion,

@@ -108,6 +108,8 @@ func TestReferencePasses(t *testing.T) {
 		"settings": {func(n *node.Node) {
 			n.Etcd.HeartbeatInterval, n.Etcd.ElectionTimeout = 500e6, 5000e6
 			n.APIServer.ExtraArgs = map[string]string{"v": "2", "authorization-mode": "Node,RBAC,Webhook"}
+			n.ControllerManager.ExtraArgs = map[string]string{"leader-elect-lease-duration": "1m"}
+			n.Scheduler.ExtraArgs = map[string]string{"v": "4"}
 			n.APIServer.CertSANs = []string{"api.example.net"}
 			n.Cluster.ProxyMode = node.ProxyNFTables
 		}},

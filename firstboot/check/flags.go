@@ -123,7 +123,8 @@ func (e *Env) wantFlags() map[string]map[string]string {
 	if c.EtcdElection > 0 {
 		out[kubeadm.Etcd]["election-timeout"] = fmt.Sprint(c.EtcdElection.Milliseconds())
 	}
-	maps.Copy(out[kubeadm.APIServer], c.APIServerArgs)
-	maps.Copy(out[kubeadm.Etcd], c.EtcdArgs)
+	for component, args := range c.Args {
+		maps.Copy(out[component], args)
+	}
 	return out
 }

@@ -45,7 +45,8 @@ type Config struct {
 	PKIMode              node.PKIMode
 
 	APIServerSANs, EtcdServerSANs, EtcdPeerSANs []string
-	APIServerArgs, EtcdArgs                     map[string]string
+	// Args are flags of each component that replace or follow those of kubeadm.
+	Args map[string]map[string]string
 
 	// EtcdMembers is the initial cluster, this machine included; nil means only this one.
 	EtcdMembers []node.Peer
@@ -110,7 +111,10 @@ func New(n *node.Node, h Host) (*Config, error) {
 		DNSDomain:     n.Cluster.Networking.DNSDomain, ProxyMode: n.Cluster.ProxyMode,
 		Algorithm: n.PKI.Algorithm, CAValidity: n.PKI.CAValidity.D(), Validity: n.PKI.Validity.D(), PKIMode: n.PKI.Mode,
 		APIServerSANs: n.APIServer.CertSANs, EtcdServerSANs: n.Etcd.ServerCertSANs, EtcdPeerSANs: n.Etcd.PeerCertSANs,
-		APIServerArgs: n.APIServer.ExtraArgs, EtcdArgs: n.Etcd.ExtraArgs,
+		Args: map[string]map[string]string{
+			APIServer: n.APIServer.ExtraArgs, ControllerManager: n.ControllerManager.ExtraArgs,
+			Scheduler: n.Scheduler.ExtraArgs, Etcd: n.Etcd.ExtraArgs,
+		},
 		EtcdHeartbeat: n.Etcd.HeartbeatInterval.D(), EtcdElection: n.Etcd.ElectionTimeout.D(),
 		ControlPlanes:                    n.KnownControlPlanes(),
 		ControlPlaneComponentHealthCheck: n.Timeouts.ControlPlaneComponentHealthCheck.D(),

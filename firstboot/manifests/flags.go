@@ -145,7 +145,7 @@ func EtcdArgs(c *kubeadm.Config) map[string]string {
 	if c.EtcdElection > 0 {
 		f["election-timeout"] = milliseconds(c.EtcdElection)
 	}
-	maps.Copy(f, c.EtcdArgs)
+	maps.Copy(f, c.Args[kubeadm.Etcd])
 	return f
 }
 

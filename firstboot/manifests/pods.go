@@ -103,7 +103,7 @@ func etcd(c *kubeadm.Config) part {
 
 func apiServer(c *kubeadm.Config) part {
 	return part{
-		name: kubeadm.APIServer, command: command("kube-apiserver", apiServerFlags(c), c.APIServerArgs), requests: cpu("250m"),
+		name: kubeadm.APIServer, command: command("kube-apiserver", apiServerFlags(c), c.Args[kubeadm.APIServer]), requests: cpu("250m"),
 		annotations: map[string]string{kubeadm.APIServerAnnotation: c.LocalEndpoint()},
 		host:        c.Address.String(), scheme: corev1.URISchemeHTTPS, port: c.APIPort,
 		liveness: "/livez", readiness: "/readyz", startup: "/livez",
@@ -114,7 +114,7 @@ func apiServer(c *kubeadm.Config) part {
 
 func controllerManager(c *kubeadm.Config) part {
 	return part{
-		name: kubeadm.ControllerManager, command: command("kube-controller-manager", controllerManagerFlags(c), nil), requests: cpu("200m"),
+		name: kubeadm.ControllerManager, command: command("kube-controller-manager", controllerManagerFlags(c), c.Args[kubeadm.ControllerManager]), requests: cpu("200m"),
 		host: c.Loopback(), scheme: corev1.URISchemeHTTPS, port: kubeadm.ControllerManagerPort,
 		liveness: "/healthz", startup: "/healthz",
 		mounts: append(certMounts(c, kubeadm.ControllerManager),
@@ -125,7 +125,7 @@ func controllerManager(c *kubeadm.Config) part {
 
 func scheduler(c *kubeadm.Config) part {
 	return part{
-		name: kubeadm.Scheduler, command: command("kube-scheduler", schedulerFlags(c), nil), requests: cpu("100m"),
+		name: kubeadm.Scheduler, command: command("kube-scheduler", schedulerFlags(c), c.Args[kubeadm.Scheduler]), requests: cpu("100m"),
 		host: c.Loopback(), scheme: corev1.URISchemeHTTPS, port: kubeadm.SchedulerPort,
 		liveness: "/livez", readiness: "/readyz", startup: "/livez",
 		mounts: []mount{{"kubeconfig", schedulerConf, corev1.HostPathFileOrCreate, false}},

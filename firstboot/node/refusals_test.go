@@ -88,6 +88,8 @@ var refusals = []refusal{
 	{minimal + "roel: x", `roel: is not a known key; did you mean "role"?`},
 	{minimal + "callback: {url: 'https://x/', token: 'hush hush'}", "callback.token: cannot be sent as a bearer token; allowed"},
 	{minimal + "apiServer: {extraArgs: {--v: 2}}", `apiServer.extraArgs.--v: value "2": is not the name of a flag`},
+	{minimal + "controllerManager: {extraArgs: {--v: 2}}", `controllerManager.extraArgs.--v: value "2": is not the name of a flag`},
+	{minimal + "scheduler: {extraArgs: {V: 2}}", `scheduler.extraArgs.V: value "2": is not the name of a flag`},
 	{minimal + "etcd: {extraArgs: {'a b': 2}}", `etcd.extraArgs.a b: value "2": is not the name of a flag`},
 	{minimal + "etcd: {serverCertSANs: ['a b']}", `etcd.serverCertSANs[0]: value "a b": is neither`},
 	{minimal + "etcd: {peerCertSANs: [a, '*']}", `etcd.peerCertSANs[1]: value "*": is neither`},

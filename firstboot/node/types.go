@@ -32,13 +32,17 @@ type Node struct {
 	BootstrapTokens []BootstrapToken `yaml:"bootstrapTokens,omitempty"`
 	Join            Join             `yaml:"join,omitempty"`
 	APIServer       APIServer        `yaml:"apiServer,omitempty"`
-	Etcd            Etcd             `yaml:"etcd,omitempty"`
-	Kubelet         Kubelet          `yaml:"kubelet,omitempty"`
-	Network         Network          `yaml:"network,omitempty"`
-	Delivery        Delivery         `yaml:"delivery,omitempty"`
-	VIP             VIP              `yaml:"vip,omitempty"`
-	Timeouts        Timeouts         `yaml:"timeouts,omitempty"`
-	Callback        Callback         `yaml:"callback,omitempty"`
+	// ControllerManager adjusts the controller managers.
+	ControllerManager Component `yaml:"controllerManager,omitempty"`
+	// Scheduler adjusts the schedulers.
+	Scheduler Component `yaml:"scheduler,omitempty"`
+	Etcd      Etcd      `yaml:"etcd,omitempty"`
+	Kubelet   Kubelet   `yaml:"kubelet,omitempty"`
+	Network   Network   `yaml:"network,omitempty"`
+	Delivery  Delivery  `yaml:"delivery,omitempty"`
+	VIP       VIP       `yaml:"vip,omitempty"`
+	Timeouts  Timeouts  `yaml:"timeouts,omitempty"`
+	Callback  Callback  `yaml:"callback,omitempty"`
 }
 
 // Cluster is what every machine of the cluster agrees on.

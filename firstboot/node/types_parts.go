@@ -12,6 +12,12 @@ type APIServer struct {
 	ExtraArgs map[string]string `yaml:"extraArgs,omitempty"`
 }
 
+// Component adjusts a client of the API server.
+type Component struct {
+	// ExtraArgs are flags by name, without dashes; they replace those of the same name.
+	ExtraArgs map[string]string `yaml:"extraArgs,omitempty"`
+}
+
 // Etcd adjusts the local etcd member. Zero durations leave etcd's own default.
 type Etcd struct {
 	// HeartbeatInterval is how often the leader says that it lives, 1ms to 10s.

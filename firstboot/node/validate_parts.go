@@ -107,7 +107,10 @@ func (v *validator) parts(n *Node) {
 			v.fail(fmt.Sprintf("network.manifests[%d]", i), "is not an absolute path", "a path that begins with /")
 		}
 	}
-	for at, args := range map[string]map[string]string{"apiServer.extraArgs": n.APIServer.ExtraArgs, "etcd.extraArgs": n.Etcd.ExtraArgs} {
+	for at, args := range map[string]map[string]string{
+		"apiServer.extraArgs": n.APIServer.ExtraArgs, "controllerManager.extraArgs": n.ControllerManager.ExtraArgs,
+		"scheduler.extraArgs": n.Scheduler.ExtraArgs, "etcd.extraArgs": n.Etcd.ExtraArgs,
+	} {
 		for flag := range args {
 			if !flagForm.MatchString(flag) {
 				v.fail(at+"."+flag, "is not the name of a flag", "letters, digits and dashes, without the dashes in front")

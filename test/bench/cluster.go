@@ -14,6 +14,7 @@ import (
 	"github.com/imgbuild/imgbuild/builder/cluster"
 	"github.com/imgbuild/imgbuild/builder/tool"
 	"github.com/imgbuild/imgbuild/builder/vm"
+	"github.com/imgbuild/imgbuild/test/emulated"
 )
 
 // shape is the size of a cluster.
@@ -194,16 +195,12 @@ func (b *bench) render(dir string, s shape) (*cluster.Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	slow, err := guestFiles.ReadFile("guest/slow.yaml")
-	if err != nil {
-		return nil, err
-	}
 	snippet, err := agentSnippet(dir)
 	if err != nil {
 		return nil, err
 	}
 	file := filepath.Join(dir, "cluster.yaml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, "%s\n%sbutane: [%s]\n", starter, slow, snippet), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, "%s\n%sbutane: [%s]\n", starter, emulated.Cluster, snippet), 0o600); err != nil {
 		return nil, err
 	}
 	if _, err := b.imgbuild("cluster", "render", file, "-o", dir); err != nil {

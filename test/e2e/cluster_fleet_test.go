@@ -17,6 +17,7 @@ import (
 	"github.com/imgbuild/imgbuild/builder/cluster"
 	"github.com/imgbuild/imgbuild/builder/vm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/test/emulated"
 )
 
 // clusterRun is a running fleet and the client to look at its cluster.
@@ -65,19 +66,6 @@ func (e env) startFleet(t *testing.T, o vm.FleetOptions) *clusterRun {
 	return &clusterRun{view: view{T: t, env: e, kubeconfig: o.Kubeconfig}, fleet: f}
 }
 
-// slowHosts are settings for machines that are emulated, several on one host.
-const slowHosts = `
-etcd: {heartbeatInterval: 500ms, electionTimeout: 5s}
-timeouts:
-  controlPlaneComponentHealthCheck: 15m
-  kubeletHealthCheck: 15m
-  kubernetesAPICall: 15m
-  etcdAPICall: 10m
-  discovery: 20m
-  tlsBootstrap: 15m
-  nodeReady: 25m
-`
-
 // rendering says what a cluster of the tool's own starter has in addition.
 type rendering struct {
 	controlPlanes, workers int
@@ -122,7 +110,7 @@ func (e env) render(t *testing.T, o rendering) *rendered {
 		}
 		return string(text)
 	}
-	text := run("cluster", "init", "--name", "demo", "--control-planes", fmt.Sprint(o.controlPlanes), "--workers", fmt.Sprint(o.workers)) + slowHosts + o.text
+	text := run("cluster", "init", "--name", "demo", "--control-planes", fmt.Sprint(o.controlPlanes), "--workers", fmt.Sprint(o.workers)) + emulated.Cluster + o.text
 	put := func(name, content string) {
 		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)

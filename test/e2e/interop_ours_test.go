@@ -22,6 +22,7 @@ import (
 	"github.com/imgbuild/imgbuild/builder/vm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/test/emulated"
 	"github.com/imgbuild/imgbuild/test/stock"
 )
 
@@ -111,7 +112,7 @@ func (e env) renderForStock(t *testing.T, dir string) (ix *cluster.Index, pkiDir
 	snippet, err := butane()
 	file := filepath.Join(dir, "cluster.yaml")
 	err = errors.Join(err, os.WriteFile(filepath.Join(dir, "test.bu"), snippet, 0o600),
-		os.WriteFile(file, []byte(generate+"\n"+slowHosts+forStock), 0o600))
+		os.WriteFile(file, []byte(generate+"\n"+emulated.Cluster+forStock), 0o600))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/imgbuild/imgbuild/builder/vm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/test/emulated"
 	"github.com/imgbuild/imgbuild/test/stock"
 )
 
@@ -53,7 +54,7 @@ bootstrapTokens:
   - token: ` + stockToken + `
 network:
   provider: none
-` + slowHosts
+` + emulated.Cluster
 
 // stockControlPlanes is what a control plane has to know besides.
 const stockControlPlanes = `  controlPlanes:

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package emulated holds settings for clusters whose machines are emulated, several on one
+// host.
+package emulated
+
+// Cluster is a part of a cluster file, and of a node document: an answer may take a hundred
+// times as long as on real hardware. Nothing in it makes anything wait longer than it must.
+const Cluster = `
+etcd: {heartbeatInterval: 500ms, electionTimeout: 5s}
+apiServer:
+  extraArgs: {etcd-healthcheck-timeout: 20s, etcd-readycheck-timeout: 20s}
+controllerManager:
+  extraArgs: {leader-elect-lease-duration: 90s, leader-elect-renew-deadline: 60s, leader-elect-retry-period: 5s}
+scheduler:
+  extraArgs: {leader-elect-lease-duration: 90s, leader-elect-renew-deadline: 60s, leader-elect-retry-period: 5s}
+timeouts:
+  controlPlaneComponentHealthCheck: 15m
+  kubeletHealthCheck: 15m
+  kubernetesAPICall: 15m
+  etcdAPICall: 10m
+  discovery: 20m
+  tlsBootstrap: 15m
+  nodeReady: 25m
+`
