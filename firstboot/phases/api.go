@@ -59,7 +59,7 @@ func awaitAPI(ctx context.Context, s *State) error {
 	if err := s.write(ctx, objs); err != nil {
 		return err
 	}
-	close(s.written)
+	s.markWritten()
 	return nil
 }
 

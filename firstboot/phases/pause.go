@@ -55,6 +55,15 @@ func pauseKubelet(ctx context.Context, s *State) (err error) {
 	return nil
 }
 
+// markWritten says that phase api is done, which may be so more than once in a run.
+func (s *State) markWritten() {
+	select {
+	case <-s.written:
+	default:
+		close(s.written)
+	}
+}
+
 // ThawKubelet ends the pause that a run which was killed may have left.
 func (s *State) ThawKubelet() error {
 	err := s.freezeKubelet("0")

@@ -56,7 +56,7 @@ func TestPauseKubelet(t *testing.T) {
 			t.Errorf("%s: the freezer had %q and has %q, paused %v; want %q, %q, %v", name, got, state(), s.KubeletPaused, wantDuring, wantAfter, wantPaused)
 		}
 	}
-	written := func() { close(s.written) }
+	written := func() { s.markWritten(); s.markWritten() }
 	if err := s.ThawKubelet(); err != nil {
 		t.Errorf("without a kubelet: %v", err)
 	}
