@@ -15,15 +15,20 @@ import (
 )
 
 // maxPause is how long the kubelet may be frozen: less than the three minutes after which it
-// takes its container runtime for broken.
-const maxPause = 2 * time.Minute
+// takes its container runtime for broken. From the API's first answer to its first object it
+// may take grace.
+const (
+	maxPause = 2 * time.Minute
+	grace    = 5 * time.Second
+)
 
 // pauseKubelet freezes the kubelet from the moment etcd and the API server run until phase api
-// has written to the API. A kubelet that asks an API that is not there waits longer after every attempt, up
-// to two minutes for what a node needs to be Ready, and takes processor time that the API
-// server lacks. Frozen, it makes its next attempt as soon as it is thawed. A restart would do
-// that, too, but a kubelet that is restarted forgets that a container has not passed its
-// startup probe (kubernetes 1.36), and kills an API server that is not healthy 80 seconds later.
+// has written to the API. A kubelet that asks an API that is not there waits longer after every
+// attempt, up to two minutes for what a node needs to be Ready, and takes processor time that
+// the API server lacks. Frozen, it makes its next attempt as soon as it is thawed. A restart
+// would do that, too, but a kubelet that is restarted forgets that a container has not passed
+// its startup probe (kubernetes 1.36), and kills an API server that is not healthy 80 seconds
+// later.
 //
 // It is an attempt: without it phase kubelet-connect restarts the kubelet. While the kubelet is
 // frozen, nobody starts a container that ends, so that ends the pause. A power cut leaves
@@ -34,7 +39,7 @@ func pauseKubelet(ctx context.Context, s *State) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxPause)
 	defer cancel()
-	if !s.untilServing(ctx, true) {
+	if !s.untilServing(ctx, true, s.Poll) {
 		return nil
 	}
 	if err := s.freezeKubelet("1"); err != nil {
@@ -42,10 +47,17 @@ func pauseKubelet(ctx context.Context, s *State) (err error) {
 		return nil
 	}
 	defer func() { err = errors.Join(err, s.ThawKubelet()) }()
-	ended := make(chan struct{})
+	ended := make(chan struct{}, 2)
 	go func() {
-		s.untilServing(ctx, false)
-		close(ended)
+		s.untilServing(ctx, false, healthPause)
+		ended <- struct{}{}
+	}()
+	go func() {
+		// After a power cut phase api may be done already and write nothing.
+		if firstAnswer(ctx, s.Config.LocalEndpoint()) == nil {
+			pause(ctx, grace)
+		}
+		ended <- struct{}{}
 	}()
 	select {
 	case <-s.written:
@@ -84,17 +96,27 @@ func (s *State) freezeKubelet(value string) error {
 	return errors.Join(err, f.Close())
 }
 
-// untilServing waits until both etcd and the API server of this machine accept connections,
-// or until one of them does not, and says whether that is so before the end of ctx.
-func (s *State) untilServing(ctx context.Context, want bool) bool {
+// untilServing waits until both the API server and etcd of this machine accept connections, or
+// until one of them does not, and says whether that is so before the end of ctx.
+func (s *State) untilServing(ctx context.Context, want bool, every time.Duration) bool {
 	etcd := net.JoinHostPort(s.loopback(), strconv.Itoa(kubeadm.EtcdClientPort))
 	for {
-		if (accepts(ctx, etcd) && accepts(ctx, s.Config.LocalEndpoint())) == want {
+		if (accepts(ctx, s.Config.LocalEndpoint()) && accepts(ctx, etcd)) == want {
 			return ctx.Err() == nil
 		}
-		if s.sleep(ctx) != nil {
+		if !pause(ctx, every) {
 			return false
 		}
+	}
+}
+
+// pause sleeps and says whether ctx is still running.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 

@@ -5,6 +5,7 @@ package phases
 import (
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,18 +20,16 @@ import (
 // the API server.
 func TestPauseKubelet(t *testing.T) {
 	const address = "127.3.1.1"
-	api, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer api.Close()
+	api, _ := apiOf(t, node.Peer{Address: address}, "0")
+	u, _ := url.Parse(api.URL)
+	port, _ := strconv.ParseInt(u.Port(), 10, 32)
 	etcd, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(kubeadm.EtcdClientPort)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer etcd.Close()
 
-	s := founder(t, "cp-1", int32(api.Addr().(*net.TCPAddr).Port))
+	s := founder(t, "cp-1", int32(port))
 	s.Membership = &Membership{Members: []node.Peer{{Name: "cp-1", Address: address}}}
 	s.Config.Address, s.loopbackAddress, s.Poll = netip.MustParseAddr(address), address, 10*time.Millisecond
 	freezer := s.path("/sys/fs/cgroup/system.slice/kubelet.service/cgroup.freeze")
@@ -69,6 +68,8 @@ func TestPauseKubelet(t *testing.T) {
 		t.Fatal(err)
 	}
 	run("until the API is there", written, "1", "0", true)
+
+	run("an API that was written to before a power cut", func() {}, "1", "0", false)
 
 	s.Membership.Joined = true
 	run("a machine that joins", written, "0", "0", false)
