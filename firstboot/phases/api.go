@@ -4,12 +4,9 @@ package phases
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -86,19 +83,6 @@ func firstAnswer(ctx context.Context, endpoint string) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-}
-
-// probeClient asks for health as the kubelet's probes do, without verifying
-// certificates: the answer carries no secret, and some of them are self-signed.
-func probeClient(timeout time.Duration) *http.Client {
-	return &http.Client{Timeout: timeout, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // see above
-}
-
-// statusError is an answer that is not 200.
-type statusError struct{ url, status, body string }
-
-func (e *statusError) Error() string {
-	return e.url + " answers " + e.status + ": " + e.body
 }
 
 // write applies objects: first those without conditions, then those that need others to
@@ -236,10 +220,6 @@ func twin(name string, nodes []corev1.Node) error {
 	return nil
 }
 
-// healthPause is slept between two looks at a component's health: each costs a handshake
-// and the API server's a read from etcd, and they compete with what they wait for.
-const healthPause = time.Second
-
 // waitControlPlane waits until the components report themselves healthy on the
 // endpoints that their manifests probe.
 func waitControlPlane(ctx context.Context, s *State) error {
@@ -251,7 +231,7 @@ func waitControlPlane(ctx context.Context, s *State) error {
 		{kubeadm.ControllerManager, kubeadm.URL("https", local, kubeadm.ControllerManagerPort) + "/healthz"},
 		{kubeadm.Scheduler, kubeadm.URL("https", local, kubeadm.SchedulerPort) + "/livez"},
 	}
-	client := probeClient(10 * time.Second)
+	client := probeClient(healthTimeout)
 	defer client.CloseIdleConnections()
 	errs := make([]error, len(endpoints))
 	var wg sync.WaitGroup
@@ -272,42 +252,10 @@ func waitControlPlane(ctx context.Context, s *State) error {
 func (s *State) awaitAPIServer(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.ControlPlaneComponentHealthCheck.D())
 	defer cancel()
-	client := probeClient(10 * time.Second)
+	client := probeClient(healthTimeout)
 	defer client.CloseIdleConnections()
 	if err := awaitHealth(ctx, client, s.Config.LocalURL()+"/livez"); err != nil {
 		return fmt.Errorf("%s is not healthy: %w", kubeadm.APIServer, err)
-	}
-	return nil
-}
-
-// awaitHealth asks until url answers 200 or ctx ends, and returns the last answer then.
-func awaitHealth(ctx context.Context, c *http.Client, url string) error {
-	for {
-		err := health(ctx, c, url)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-time.After(healthPause):
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
-func health(ctx context.Context, c *http.Client, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := c.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
-	if resp.StatusCode != http.StatusOK {
-		return &statusError{url: url, status: resp.Status, body: string(body)}
 	}
 	return nil
 }

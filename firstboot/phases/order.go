@@ -45,13 +45,14 @@ func (s *State) takeTurn(ctx context.Context) (server string) {
 	limit := s.Node.Timeouts.ControlPlaneComponentHealthCheck.D() * time.Duration(min(len(before), 3)) / 4
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	client := probeClient(10 * time.Second)
+	client := probeClient(healthTimeout)
 	defer client.CloseIdleConnections()
 	seen := map[string]time.Time{}
 	for _, p := range before {
 		seen[p.Name] = time.Now()
 	}
 	for {
+		began := time.Now()
 		before = slices.DeleteFunc(before, func(p node.Peer) bool {
 			if health(ctx, client, s.serverOf(p)+"/livez") == nil {
 				server = cmp.Or(server, s.serverOf(p))
@@ -66,10 +67,8 @@ func (s *State) takeTurn(ctx context.Context) (server string) {
 			return server
 		}
 		phase.Report(ctx, fmt.Errorf("waiting for the API server of %s, which starts first", before[0].Name))
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, breather(began)) {
 			return server
-		case <-time.After(healthPause):
 		}
 	}
 }

@@ -61,6 +61,7 @@ func (w *Watch) Run(ctx context.Context) error {
 	defer client.CloseIdleConnections()
 	var last string
 	for {
+		began := time.Now()
 		err := w.check(ctx, client)
 		pause := w.Period
 		if err == nil {
@@ -74,6 +75,9 @@ func (w *Watch) Run(ctx context.Context) error {
 			}
 			if healthy {
 				pause = w.Retry
+			} else {
+				// A server that takes long to answer is left alone as long.
+				pause = max(pause, time.Since(began))
 			}
 		}
 		if now := err == nil || healthy && failed < w.Failures; now != healthy || !now && err.Error() != last && ctx.Err() == nil {
