@@ -143,6 +143,7 @@ func TestProblems(t *testing.T) {
 		{with("etcd: {heartbeatInterval: 1m}"), `etcd.heartbeatInterval: value "1m": is out of range`},
 		{with("etcd: {electionTimeout: 1h}"), `etcd.electionTimeout: value "1h": is out of range`},
 		{with("etcd: {heartbeatInterval: 1s, electionTimeout: 2s}"), `etcd.electionTimeout: value "2s": is less than 5 heartbeats`},
+		{with("etcd: {cpuRequest: much}"), `etcd.cpuRequest: value "much": is not a CPU quantity`},
 		{with("etcd: {extraArgs: x}"), `etcd.extraArgs: value "x": is a single value, not a mapping`},
 		{with("kubelet: {maxPods: -1}"), `kubelet.maxPods: value "-1": is negative`},
 		{with("kubelet: {resolvConf: x}"), `kubelet.resolvConf: value "x": is not an absolute path`},

@@ -73,7 +73,7 @@ func (s *Source) document(h *Host, m *material) *node.Node {
 		n.Cluster.Kubelet = &c.Kubelet // never what a role or a host adds
 		n.APIServer = node.APIServer{Port: int32(c.APIServer.Port), CertSANs: c.certSANs(), ExtraArgs: c.APIServer.ExtraArgs}
 		n.ControllerManager, n.Scheduler = c.ControllerManager, c.Scheduler
-		n.Etcd = node.Etcd{HeartbeatInterval: c.Etcd.HeartbeatInterval, ElectionTimeout: c.Etcd.ElectionTimeout, ExtraArgs: c.Etcd.ExtraArgs}
+		n.Etcd = node.Etcd{HeartbeatInterval: c.Etcd.HeartbeatInterval, ElectionTimeout: c.Etcd.ElectionTimeout, CPURequest: c.Etcd.CPURequest, ExtraArgs: c.Etcd.ExtraArgs}
 		n.PKI.CertificateKey, n.PKI.Initiator, n.PKI.AdminKey = m.certificateKey, c.PKI.Initiator, m.adminKey
 		for i, name := range c.PodNetwork.Manifests {
 			n.Network.Manifests = append(n.Network.Manifests, manifestPath(i, name))

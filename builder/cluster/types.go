@@ -137,6 +137,9 @@ type Etcd struct {
 	HeartbeatInterval node.Duration `yaml:"heartbeatInterval,omitempty"`
 	// ElectionTimeout is at least five heartbeats.
 	ElectionTimeout node.Duration `yaml:"electionTimeout,omitempty"`
+	// CPURequest is the CPU request of its pods, and with it their share of a machine whose
+	// processors are all busy; empty is kubeadm's 100m.
+	CPURequest string `yaml:"cpuRequest,omitempty"`
 	// ExtraArgs are flags by name, without dashes.
 	ExtraArgs map[string]string `yaml:"extraArgs,omitempty"`
 }

@@ -106,7 +106,7 @@ func TestReferencePasses(t *testing.T) {
 			n.Cluster.Networking = node.Networking{PodSubnet: "fd00:10:244::/56", ServiceSubnet: "fd00:10:96::/112", DNSDomain: "cluster.local"}
 		}},
 		"settings": {func(n *node.Node) {
-			n.Etcd.HeartbeatInterval, n.Etcd.ElectionTimeout = 500e6, 5000e6
+			n.Etcd.HeartbeatInterval, n.Etcd.ElectionTimeout, n.Etcd.CPURequest = 500e6, 5000e6, "1000m"
 			n.APIServer.ExtraArgs = map[string]string{"v": "2", "authorization-mode": "Node,RBAC,Webhook"}
 			n.ControllerManager.ExtraArgs = map[string]string{"leader-elect-lease-duration": "1m"}
 			n.Scheduler.ExtraArgs = map[string]string{"v": "4"}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
@@ -201,12 +202,16 @@ func checkPods(_ context.Context, e *Env) error {
 		name, cpu, memory string
 		volumes           []string
 	}{
-		{kubeadm.Etcd, "100m", "100Mi", []string{"etcd-certs /etc/kubernetes/pki/etcd DirectoryOrCreate", "etcd-data /var/lib/etcd DirectoryOrCreate"}},
+		{kubeadm.Etcd, e.Config.EtcdCPU, "100Mi", []string{"etcd-certs /etc/kubernetes/pki/etcd DirectoryOrCreate", "etcd-data /var/lib/etcd DirectoryOrCreate"}},
 		{kubeadm.APIServer, "250m", "0", []string{certs, keys}},
 		{kubeadm.ControllerManager, "200m", "0", []string{certs, keys, "kubeconfig /etc/kubernetes/controller-manager.conf FileOrCreate"}},
 		{kubeadm.Scheduler, "100m", "0", []string{"kubeconfig /etc/kubernetes/scheduler.conf FileOrCreate"}},
 	} {
 		pod, err := e.pod(w.name)
+		if p.add(err); err != nil {
+			continue
+		}
+		cpu, err := resource.ParseQuantity(w.cpu)
 		if p.add(err); err != nil {
 			continue
 		}
@@ -221,7 +226,7 @@ func checkPods(_ context.Context, e *Env) error {
 		if s.SecurityContext == nil || s.SecurityContext.SeccompProfile == nil || s.SecurityContext.SeccompProfile.Type != "RuntimeDefault" {
 			p.addf("%s does not use the runtime's seccomp profile", w.name)
 		}
-		equal(&p, w.name+" CPU request", c.Resources.Requests.Cpu().String(), w.cpu)
+		equal(&p, w.name+" CPU request", c.Resources.Requests.Cpu().String(), cpu.String())
 		equal(&p, w.name+" memory request", c.Resources.Requests.Memory().String(), w.memory)
 		ref, policy := e.image("D14", w.name)
 		equal(&p, w.name+" image", c.Image, ref)

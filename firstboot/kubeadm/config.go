@@ -53,6 +53,8 @@ type Config struct {
 	// EtcdExisting makes etcd join a running cluster instead of starting one.
 	EtcdExisting                bool
 	EtcdHeartbeat, EtcdElection time.Duration
+	// EtcdCPU is the CPU request of etcd's pod, a quantity.
+	EtcdCPU string
 	// ControlPlanes are all that the document names, this machine perhaps included.
 	ControlPlanes                    []node.Peer
 	ControlPlaneComponentHealthCheck time.Duration
@@ -115,7 +117,7 @@ func New(n *node.Node, h Host) (*Config, error) {
 			APIServer: n.APIServer.ExtraArgs, ControllerManager: n.ControllerManager.ExtraArgs,
 			Scheduler: n.Scheduler.ExtraArgs, Etcd: n.Etcd.ExtraArgs,
 		},
-		EtcdHeartbeat: n.Etcd.HeartbeatInterval.D(), EtcdElection: n.Etcd.ElectionTimeout.D(),
+		EtcdHeartbeat: n.Etcd.HeartbeatInterval.D(), EtcdElection: n.Etcd.ElectionTimeout.D(), EtcdCPU: cmp.Or(n.Etcd.CPURequest, "100m"),
 		ControlPlanes:                    n.KnownControlPlanes(),
 		ControlPlaneComponentHealthCheck: n.Timeouts.ControlPlaneComponentHealthCheck.D(),
 		Kubelet:                          n.Kubelet, SharedKubelet: *cmp.Or(n.Cluster.Kubelet, &n.Kubelet), Labels: n.Node.Labels, Taints: n.Node.Taints,

@@ -165,6 +165,15 @@ func TestKubeletArguments(t *testing.T) {
 	}
 }
 
+func TestEtcdCPURequest(t *testing.T) {
+	for asked, want := range map[string]string{"": "100m", "1500m": "1500m"} {
+		c := kubeadmtest.Config(t, func(n *node.Node) { n.Etcd.CPURequest = asked })
+		if got := StaticPods(c)[0].Spec.Containers[0].Resources.Requests.Cpu().String(); got != want {
+			t.Errorf("cpuRequest %q: %s, want %s", asked, got, want)
+		}
+	}
+}
+
 func TestLabelsAndTaints(t *testing.T) {
 	none := []node.Taint{}
 	c := kubeadmtest.Config(t, func(n *node.Node) {

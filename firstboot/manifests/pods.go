@@ -87,7 +87,7 @@ func cpu(q string) corev1.ResourceList {
 }
 
 func etcd(c *kubeadm.Config) part {
-	requests := cpu("100m")
+	requests := cpu(c.EtcdCPU)
 	requests[corev1.ResourceMemory] = resource.MustParse("100Mi")
 	return part{
 		name: kubeadm.Etcd, command: command("etcd", etcdFlags(c), EtcdArgs(c)), requests: requests,

@@ -72,6 +72,8 @@ var refusals = []refusal{
 	{minimal + "network: {mtu: 10}", `network.mtu: value "10": is out of range`},
 	{minimal + "delivery: {mode: x}", `delivery.mode: value "x": is not known`},
 	{minimal + "delivery: {components: {x: oci}}", `delivery.components.x: value "oci": is not a component`},
+	{minimal + "etcd: {cpuRequest: much}", `etcd.cpuRequest: value "much": is not a CPU quantity; allowed`},
+	{minimal + "etcd: {cpuRequest: '0'}", `etcd.cpuRequest: value "0": is not a CPU quantity`},
 	{minimal + "delivery: {components: {etcd: x}}", `delivery.components.etcd: value "x": is not known`},
 	{minimal + "delivery: {images: {x: y}}", `delivery.images.x: value "y": is not a component`},
 	{minimal + "vip: {provider: x}", `vip.provider: value "x": is not known`},

@@ -24,6 +24,9 @@ type Etcd struct {
 	HeartbeatInterval Duration `yaml:"heartbeatInterval,omitempty"`
 	// ElectionTimeout is at least five heartbeats.
 	ElectionTimeout Duration `yaml:"electionTimeout,omitempty"`
+	// CPURequest is the CPU request of its pod, and with it its share of a machine whose
+	// processors are all busy; empty is kubeadm's 100m.
+	CPURequest string `yaml:"cpuRequest,omitempty"`
 	// ServerCertSANs are extra names and addresses for the certificate clients see.
 	ServerCertSANs []string `yaml:"serverCertSANs,omitempty"`
 	// PeerCertSANs are extra names and addresses for the certificate other members see.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/imgbuild/imgbuild/firstboot/strict"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 func (v *validator) pki(n *Node) {
@@ -96,6 +97,11 @@ func (v *validator) parts(n *Node) {
 		v.fail("etcd.electionTimeout", "is out of range", "10ms to 50s")
 	} else if h != 0 && e != 0 && e < 5*h {
 		v.fail("etcd.electionTimeout", "is less than 5 heartbeats, which etcd refuses", "at least "+(5*h).String())
+	}
+	if q := n.Etcd.CPURequest; q != "" {
+		if parsed, err := resource.ParseQuantity(q); err != nil || parsed.Sign() <= 0 {
+			v.fail("etcd.cpuRequest", "is not a CPU quantity", "a quantity above 0 such as 500m or 2")
+		}
 	}
 	strict.OneOf(v.doc, "network.provider", n.Network.Provider, NetworkFlannel, NetworkNone)
 	if m := n.Network.MTU; m != 0 && (m < 576 || m > 65535) {

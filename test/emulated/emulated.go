@@ -7,7 +7,7 @@ package emulated
 // Cluster is a part of a cluster file, and of a node document: an answer may take a hundred
 // times as long as on real hardware. Nothing in it makes anything wait longer than it must.
 const Cluster = `
-etcd: {heartbeatInterval: 500ms, electionTimeout: 5s}
+etcd: {heartbeatInterval: 500ms, electionTimeout: 5s, cpuRequest: 800m}
 apiServer:
   extraArgs: {etcd-healthcheck-timeout: 20s, etcd-readycheck-timeout: 20s}
 controllerManager:
