@@ -14,6 +14,7 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/host"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/phase"
 )
 
 // Machine is what is looked at.
@@ -30,23 +31,24 @@ type Machine struct {
 	Warn func(condition string, problem error)
 }
 
-// condition is one named thing that must hold. Warn makes its absence a warning.
+// condition is one named thing that must hold. Warn makes its absence a warning; a lasting one
+// holds or does not hold for as long as the machine runs.
 type condition struct {
-	name  string
-	check func(*Machine) error
-	warn  bool
+	name          string
+	check         func(*Machine) error
+	warn, lasting bool
 }
 
 var conditions = []condition{
 	{name: "host", check: recognised}, // before what looks at the machine's name
-	{name: "role", check: roleAllowed},
+	{name: "role", check: roleAllowed, lasting: true},
 	{name: "clock", check: clockSet},
 	{name: "swap", check: swapOff},
-	{name: "cgroups", check: cgroupV2},
+	{name: "cgroups", check: cgroupV2, lasting: true},
 	{name: "kernel", check: kernelParts},
 	{name: "kube-proxy", check: proxyParts},
 	{name: "ip-forward", check: ipForward},
-	{name: "memory", check: enoughMemory},
+	{name: "memory", check: enoughMemory, lasting: true},
 	{name: "processors", check: enoughCPUs, warn: true},
 	{name: "disk", check: enoughDisk},
 	{name: "hostname", check: hostnameUsable},
@@ -57,7 +59,8 @@ var conditions = []condition{
 	{name: "manifests", check: userManifests},
 }
 
-// Check looks at every condition and reports all that do not hold together.
+// Check looks at every condition and reports all that do not hold together. The error is
+// phase.ErrPermanent if one of them will not hold however often it is looked at.
 func (m *Machine) Check() error {
 	var errs []error
 	for _, c := range conditions {
@@ -67,6 +70,9 @@ func (m *Machine) Check() error {
 		case c.warn:
 			m.Warn(c.name, err)
 		default:
+			if c.lasting {
+				err = phase.Permanent(err)
+			}
 			errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
 		}
 	}

@@ -3,6 +3,7 @@
 package preflight
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/balancer"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/phase"
 	"github.com/imgbuild/imgbuild/firstboot/pki"
 )
 
@@ -126,6 +128,25 @@ func TestPreflightReportsTogetherAndWarns(t *testing.T) {
 	}
 	if len(*warnings) == 0 || !strings.HasPrefix((*warnings)[0], "product-uuid: ") {
 		t.Errorf("no warning about the UUID: %v", *warnings)
+	}
+}
+
+// First boot looks again at what may come right, and at nothing else.
+func TestWhatLooksCannotCure(t *testing.T) {
+	for path, c := range map[string]struct {
+		text      string
+		permanent bool
+	}{
+		RolesFile:                           {"worker\n", true},
+		"/proc/meminfo":                     {"MemTotal: 1000000 kB\n", true},
+		"/sys/fs/cgroup/cgroup.controllers": {"absent", true},
+		"/proc/swaps":                       {"Filename\n/dev/sda2 partition 1 0 -2\n", false},
+		"/etc/machine-id":                   {"", false},
+	} {
+		m, _ := machineWith(t, map[string]string{path: c.text})
+		if err := m.Check(); err == nil || errors.Is(err, phase.ErrPermanent) != c.permanent {
+			t.Errorf("%s = %q: %v, permanent should be %v", path, c.text, err, c.permanent)
+		}
 	}
 }
 
