@@ -5,15 +5,16 @@
 package emulated
 
 // Cluster is a part of a cluster file, and of a node document: an answer may take a hundred
-// times as long as on real hardware. Nothing in it makes anything wait longer than it must.
+// times as long as on real hardware. The leases
+// are what the death of a controller manager costs; else nothing waits longer than it must.
 const Cluster = `
 etcd: {heartbeatInterval: 500ms, electionTimeout: 5s, cpuRequest: 800m}
 apiServer:
   extraArgs: {etcd-healthcheck-timeout: 20s, etcd-readycheck-timeout: 20s}
 controllerManager:
-  extraArgs: {leader-elect-lease-duration: 90s, leader-elect-renew-deadline: 60s, leader-elect-retry-period: 5s}
+  extraArgs: {leader-elect-lease-duration: 300s, leader-elect-renew-deadline: 240s, leader-elect-retry-period: 10s, node-monitor-grace-period: 5m}
 scheduler:
-  extraArgs: {leader-elect-lease-duration: 90s, leader-elect-renew-deadline: 60s, leader-elect-retry-period: 5s}
+  extraArgs: {leader-elect-lease-duration: 300s, leader-elect-renew-deadline: 240s, leader-elect-retry-period: 10s}
 timeouts:
   controlPlaneComponentHealthCheck: 15m
   kubeletHealthCheck: 15m
