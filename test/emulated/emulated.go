@@ -5,8 +5,8 @@
 package emulated
 
 // Cluster is a part of a cluster file, and of a node document: an answer may take a hundred
-// times as long as on real hardware. The leases
-// are what the death of a controller manager costs; else nothing waits longer than it must.
+// times as long as on real hardware. The leases are what the death of a controller manager
+// costs; else nothing waits longer than it must.
 const Cluster = `
 etcd: {heartbeatInterval: 500ms, electionTimeout: 5s, cpuRequest: 800m}
 apiServer:
