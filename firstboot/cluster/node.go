@@ -88,15 +88,18 @@ func (c *Client) WaitReadyThisBoot(ctx context.Context, name, bootID string) err
 // await watches the node until ok returns nil. A watch costs nothing while nothing
 // changes; polling would compete for the processor with what it waits for.
 func (c *Client) await(ctx context.Context, name string, ok func(*corev1.Node) error) error {
+	last := error(&NotReadyError{Node: name, Reason: "it is not registered"})
 	return c.Retry(ctx, func(ctx context.Context) error {
 		// Without a resource version a watch begins with what is there.
 		w, err := c.groups[""].Get().Resource("nodes").Param("watch", "true").
 			Param("fieldSelector", "metadata.name="+name).MaxRetries(0).Watch(ctx)
-		if err != nil {
+		switch {
+		case err != nil && ctx.Err() != nil: // what was seen last says more
+			return fmt.Errorf("%w; %w", last, ctx.Err())
+		case err != nil:
 			return err
 		}
 		defer w.Stop()
-		last := error(&NotReadyError{Node: name, Reason: "it is not registered"})
 		for {
 			select {
 			case <-ctx.Done():
