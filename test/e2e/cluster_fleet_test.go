@@ -110,7 +110,7 @@ func (e env) render(t *testing.T, o rendering) *rendered {
 		}
 		return string(text)
 	}
-	text := run("cluster", "init", "--name", "demo", "--control-planes", fmt.Sprint(o.controlPlanes), "--workers", fmt.Sprint(o.workers)) + emulated.Cluster + o.text
+	text := run("cluster", "init", "--name", "demo", "--control-planes", fmt.Sprint(o.controlPlanes), "--workers", fmt.Sprint(o.workers)) + emulated.FewControllers + o.text
 	put := func(name, content string) {
 		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)

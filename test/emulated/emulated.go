@@ -7,14 +7,29 @@ package emulated
 // Cluster is a part of a cluster file, and of a node document: an answer may take a hundred
 // times as long as on real hardware. The leases are what the death of a controller manager
 // costs; else nothing waits longer than it must.
-const Cluster = `
+const Cluster = before + after
+
+// FewControllers is Cluster without the controllers that no boot test needs. Each of them takes
+// half a dozen requests to start, and the collector of garbage and the quotas watch every kind of
+// object there is.
+const FewControllers = before + `, controllers: "*,bootstrap-signer-controller,token-cleaner-controller,` +
+	`-garbage-collector-controller,-resourcequota-controller,-horizontal-pod-autoscaler-controller,-disruption-controller,` +
+	`-statefulset-controller,-replicationcontroller-controller,-cronjob-controller,-job-controller,-ttl-after-finished-controller,` +
+	`-persistentvolume-binder-controller,-persistentvolume-attach-detach-controller,-persistentvolume-expander-controller,` +
+	`-persistentvolumeclaim-protection-controller,-persistentvolume-protection-controller,-volumeattributesclass-protection-controller,` +
+	`-ephemeral-volume-controller,-resourceclaim-controller,-device-taint-eviction-controller,` +
+	`-validatingadmissionpolicy-status-controller,-endpointslice-mirroring-controller"` + after
+
+const before = `
 etcd: {heartbeatInterval: 500ms, electionTimeout: 5s, cpuRequest: 800m}
 apiServer:
   extraArgs: {etcd-healthcheck-timeout: 20s, etcd-readycheck-timeout: 20s}
-controllerManager:
-  extraArgs: {leader-elect-lease-duration: 300s, leader-elect-renew-deadline: 240s, leader-elect-retry-period: 10s, node-monitor-grace-period: 5m}
 scheduler:
   extraArgs: {leader-elect-lease-duration: 300s, leader-elect-renew-deadline: 240s, leader-elect-retry-period: 10s}
+controllerManager:
+  extraArgs: {leader-elect-lease-duration: 300s, leader-elect-renew-deadline: 240s, leader-elect-retry-period: 10s, node-monitor-grace-period: 5m`
+
+const after = `}
 timeouts:
   controlPlaneComponentHealthCheck: 15m
   kubeletHealthCheck: 15m
