@@ -66,32 +66,36 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// allNodes expects every host as a Ready node in its role.
+// allNodes expects every host as a node in its role, which a control plane gets from its own API
+// server: on a slow host long after it is Ready.
 func (h *haCluster) allNodes() {
-	var list core.NodeList
-	if err := h.get(&list, "nodes"); err != nil {
-		h.Fatal(err)
-	}
-	roles, controlPlanes := map[string]node.Role{}, 0
-	for _, host := range h.index.Hosts {
-		if roles[host.Name] = host.Role; host.Role == node.ControlPlane {
-			controlPlanes++
+	h.eventually("every host is a node in its role", 15*time.Minute, func() error {
+		var list core.NodeList
+		if err := h.get(&list, "nodes"); err != nil {
+			return err
 		}
-	}
-	for _, n := range list.Items {
-		_, labelled := n.Labels["node-role.kubernetes.io/control-plane"]
-		tainted := slices.ContainsFunc(n.Spec.Taints, func(t core.Taint) bool { return t.Key == "node-role.kubernetes.io/control-plane" })
-		if want := roles[n.Name] == node.ControlPlane; labelled != want || tainted != want {
-			h.Errorf("node %s, role %s: labelled as control plane %v, tainted %v", n.Name, roles[n.Name], labelled, tainted)
+		roles, controlPlanes := map[string]node.Role{}, 0
+		for _, host := range h.index.Hosts {
+			if roles[host.Name] = host.Role; host.Role == node.ControlPlane {
+				controlPlanes++
+			}
 		}
-		delete(roles, n.Name)
-	}
-	if len(roles) > 0 {
-		h.Errorf("these hosts are no nodes: %v", roles)
-	}
-	if members := h.etcdMembers(); len(members) != controlPlanes {
-		h.Errorf("etcd has the members %v, there are %d control planes", members, controlPlanes)
-	}
+		for _, n := range list.Items {
+			_, labelled := n.Labels["node-role.kubernetes.io/control-plane"]
+			tainted := slices.ContainsFunc(n.Spec.Taints, func(t core.Taint) bool { return t.Key == "node-role.kubernetes.io/control-plane" })
+			if want := roles[n.Name] == node.ControlPlane; labelled != want || tainted != want {
+				return fmt.Errorf("node %s, role %s: labelled as control plane %v, tainted %v", n.Name, roles[n.Name], labelled, tainted)
+			}
+			delete(roles, n.Name)
+		}
+		if len(roles) > 0 {
+			return fmt.Errorf("these hosts are no nodes: %v", roles)
+		}
+		if members := h.etcdMembers(); len(members) != controlPlanes {
+			return fmt.Errorf("etcd has the members %v, there are %d control planes", members, controlPlanes)
+		}
+		return nil
+	})
 }
 
 // owner asks on the segment who has the virtual address, and expects one control plane.
