@@ -92,6 +92,7 @@ func TestProblems(t *testing.T) {
 		{with("vip: {provider: keepalived, address: 192.0.2.10, interface: 'a b'}"), `vip.interface: value "a b": is not an interface name`},
 		{with("vip: {provider: keepalived, address: 192.0.2.10, routerID: 256}"), `vip.routerID: value "256": is out of range`},
 		{with("vip: {provider: keepalived, address: 192.0.2.10, advertInterval: 1h}"), `vip.advertInterval: value "1h": is out of range`},
+		{with("vip: {provider: keepalived, address: 192.0.2.10, healthTimeout: 1h}"), `vip.healthTimeout: value "1h": is out of range`},
 		{with("vip: {provider: kube-vip, address: 192.0.2.10}"), "vip.image: is missing"},
 		{with("vip: {provider: kube-vip, address: 192.0.2.10, image: 'example.org/kube-vip:v1'}"), "vip.image: value \"example.org/kube-vip:v1\": is not pinned by digest"},
 		{with("vip: {provider: keepalived, address: 192.0.2.10, image: x}"), "vip.image: value \"x\": is for vip.provider kube-vip only"},

@@ -89,6 +89,9 @@ type VIP struct {
 	// AdvertInterval is how often the owner says that it lives, in steps of 10ms; default
 	// 300ms. Another takes over after 3 to 4 of them.
 	AdvertInterval node.Duration `yaml:"advertInterval,omitempty"`
+	// HealthTimeout is how long an API server may take to say that it is alive, 100ms to 30s;
+	// default 3s. An owner whose API server fails to do so twice in a row gives the address away.
+	HealthTimeout node.Duration `yaml:"healthTimeout,omitempty"`
 	// Image is the kube-vip image, pinned by digest.
 	Image string `yaml:"image,omitempty"`
 	// LoadBalancer is "" or "haproxy": the owner balances over all API servers; for

@@ -72,7 +72,7 @@ func (v *validator) vip() {
 	strict.OneOf(v.doc, "vip.provider", p.Provider, node.VIPKeepalived, node.VIPKubeVIP, node.VIPExternal, node.VIPNone)
 	v.match("vip.interface", p.Interface, interfaceForm, "is not an interface name", "auto, or 1 to 15 characters without / and spaces")
 	if p.Provider == node.VIPNone {
-		for key, set := range map[string]bool{"address": p.Address != "", "routerID": p.RouterID != 0, "image": p.Image != "", "advertInterval": p.AdvertInterval != 0, "loadBalancer": p.LoadBalancer != ""} {
+		for key, set := range map[string]bool{"address": p.Address != "", "routerID": p.RouterID != 0, "image": p.Image != "", "advertInterval": p.AdvertInterval != 0, "healthTimeout": p.HealthTimeout != 0, "loadBalancer": p.LoadBalancer != ""} {
 			if set {
 				v.fail("vip."+key, "has no vip.provider", "leave it out, or set vip.provider")
 			}

@@ -36,6 +36,7 @@ func SetDefaults(n *Node) {
 		def(&n.VIP.RouterID, RouterID(n.VIP.Address))
 		def(&n.VIP.Priority, 100)
 		def(&n.VIP.AdvertInterval, Duration(300*time.Millisecond))
+		def(&n.VIP.HealthTimeout, Duration(3*time.Second))
 	}
 	for i := range n.BootstrapTokens {
 		if n.BootstrapTokens[i].TTL == nil {

@@ -97,6 +97,10 @@ type VIP struct {
 	// AdvertInterval is how often the owner says that it lives, in steps of 10ms. Another
 	// machine takes over when it hears nothing for 3 to 4 of them.
 	AdvertInterval Duration `yaml:"advertInterval,omitempty"`
+	// HealthTimeout is how long the API server of this machine may take to say that it is alive,
+	// 100ms to 30s. An owner of the address that fails to do so twice in a row gives it to one
+	// whose API server does.
+	HealthTimeout Duration `yaml:"healthTimeout,omitempty"`
 	// Password is for providers that authenticate their adverts; none of them does.
 	Password Secret `yaml:"password,omitempty"`
 	// Image is the kube-vip image, pinned by digest; that provider has no default.

@@ -35,6 +35,13 @@ const (
 	advertStep = 10 * time.Millisecond
 )
 
+// The bounds of vip.healthTimeout. The watch gives a sign of life after every look, and is
+// started again after 45 seconds without one.
+const (
+	minHealthTimeout = 100 * time.Millisecond
+	maxHealthTimeout = 30 * time.Second
+)
+
 // imageForm is an image reference with a digest (OCI distribution specification).
 var imageForm = regexp.MustCompile(`^[a-z0-9][-a-z0-9.:/_]*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?@sha256:[0-9a-f]{64}$`)
 
@@ -80,6 +87,9 @@ func (v *validator) vip(n *Node) {
 	}
 	if d := p.AdvertInterval.D(); d < minAdvert || d > maxAdvert || d%advertStep != 0 {
 		v.fail("vip.advertInterval", "is out of range", fmt.Sprintf("%v to %v in steps of %v", minAdvert, maxAdvert, advertStep))
+	}
+	if d := p.HealthTimeout.D(); d < minHealthTimeout || d > maxHealthTimeout {
+		v.fail("vip.healthTimeout", "is out of range", fmt.Sprintf("%v to %v", minHealthTimeout, maxHealthTimeout))
 	}
 	if p.Provider == VIPKubeVIP && p.Image == "" {
 		v.fail("vip.image", "is missing", "a kube-vip image reference with a digest")

@@ -17,7 +17,7 @@ const someDigest = "@sha256:" + "0123456789abcdef0123456789abcdef0123456789abcde
 func TestVIPAccepts(t *testing.T) {
 	for name, text := range map[string]string{
 		"address":           clusterOf("endpoint: '192.0.2.9:6443'", "provider: keepalived, address: 192.0.2.9"),
-		"name":              clusterOf("endpoint: 'api.example.com:6443'", "provider: keepalived, address: 192.0.2.9, advertInterval: 1s, priority: 2"),
+		"name":              clusterOf("endpoint: 'api.example.com:6443'", "provider: keepalived, address: 192.0.2.9, advertInterval: 1s, healthTimeout: 30s, priority: 2"),
 		"load balancer":     clusterOf("endpoint: '192.0.2.9:8443'", "provider: keepalived, address: 192.0.2.9, loadBalancer: haproxy"),
 		"kube-vip":          clusterOf("endpoint: '192.0.2.9:6443'", "provider: kube-vip, address: 192.0.2.9, image: 'ghcr.io/kube-vip/kube-vip:v1.0.0"+someDigest+"'"),
 		"external":          clusterOf("endpoint: '198.51.100.1:443'", "provider: external, address: 198.51.100.1"),
@@ -41,6 +41,8 @@ var vipRefusals = []refusal{
 	{clusterOf(direct, ka+", advertInterval: 50ms"), "vip.advertInterval: value \"50ms\": is out of range; allowed: 100ms to 40.95s"},
 	{clusterOf(direct, ka+", advertInterval: 105ms"), "in steps of 10ms"},
 	{clusterOf(direct, ka+", advertInterval: 41s"), "vip.advertInterval: value \"41s\": is out of range"},
+	{clusterOf(direct, ka+", healthTimeout: 50ms"), "vip.healthTimeout: value \"50ms\": is out of range; allowed: 100ms to 30s"},
+	{clusterOf(direct, ka+", healthTimeout: 31s"), "vip.healthTimeout: value \"31s\": is out of range"},
 	{clusterOf(direct, "provider: keepalived, address: 192.0.2.1"), "vip.address: value \"192.0.2.1\": is also the address of controlPlanes[0]"},
 	{clusterOf("endpoint: 'a.b:6443'", "provider: keepalived, address: '2001:db8::9'"), "is of another family than the address of controlPlanes[0]"},
 	{clusterOf("endpoint: '192.0.2.8:6443'", ka), `cluster.endpoint: value "192.0.2.8:6443": is another address than vip.address`},

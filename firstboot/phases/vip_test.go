@@ -60,7 +60,7 @@ func TestKeepalivedIsStarted(t *testing.T) {
 	if text := content(t, s, vip.ConfigFile); !strings.Contains(text, "interface eth7") {
 		t.Error(text)
 	}
-	if text := content(t, s, vip.WatchFile); text != "ENDPOINT=192.0.2.11:6443\n" {
+	if text := content(t, s, vip.WatchFile); text != "ENDPOINT=192.0.2.11:6443\nTIMEOUT=3s\n" {
 		t.Error(text)
 	}
 }
@@ -91,7 +91,7 @@ func TestOwnerWithBalancerFollowsTheBalancer(t *testing.T) {
 	if err := errors.Join(startBalancer(t.Context(), s), startKeepalived(t.Context(), s)); err != nil {
 		t.Fatal(err)
 	}
-	if text := content(t, s, vip.WatchFile); text != "ENDPOINT=127.0.0.1:8443\n" {
+	if text := content(t, s, vip.WatchFile); text != "ENDPOINT=127.0.0.1:8443\nTIMEOUT=3s\n" {
 		t.Error(text)
 	}
 	if _, err := os.Stat(s.path(balancer.HostsFile)); !errors.Is(err, os.ErrNotExist) {

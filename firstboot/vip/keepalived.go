@@ -132,7 +132,8 @@ func (k Keepalived) Config() kubeadm.File {
 	return kubeadm.File{Path: ConfigFile, Mode: 0o644, Data: b.Bytes()}
 }
 
-// Watch renders the arguments of the watch for an API server at host:port.
-func Watch(endpoint string) kubeadm.File {
-	return kubeadm.File{Path: WatchFile, Mode: 0o644, Data: []byte("ENDPOINT=" + endpoint + "\n")}
+// Watch renders the arguments of the watch for an API server at host:port, which may take
+// timeout to answer.
+func Watch(endpoint string, timeout time.Duration) kubeadm.File {
+	return kubeadm.File{Path: WatchFile, Mode: 0o644, Data: fmt.Appendf(nil, "ENDPOINT=%s\nTIMEOUT=%s\n", endpoint, timeout)}
 }

@@ -130,7 +130,7 @@ func TestCertificateCoversTheAddress(t *testing.T) {
 }
 
 func TestWatchFile(t *testing.T) {
-	if f := Watch("192.0.2.11:6443"); string(f.Data) != "ENDPOINT=192.0.2.11:6443\n" || f.Path != WatchFile {
+	if f := Watch("192.0.2.11:6443", 1500*time.Millisecond); string(f.Data) != "ENDPOINT=192.0.2.11:6443\nTIMEOUT=1.5s\n" || f.Path != WatchFile {
 		t.Errorf("%s %s", f, f.Data)
 	}
 }

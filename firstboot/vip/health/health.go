@@ -41,7 +41,7 @@ type Watch struct {
 	Failures int
 	// Changed is called with every change, and why; may be nil.
 	Changed func(healthy bool, why error)
-	// Beat is called after every check; may be nil.
+	// Beat is called before and after every check; may be nil.
 	Beat func()
 }
 
@@ -60,7 +60,13 @@ func (w *Watch) Run(ctx context.Context) error {
 	client := &http.Client{Timeout: w.Timeout, Transport: w.transport()}
 	defer client.CloseIdleConnections()
 	var last string
+	beat := func() {
+		if w.Beat != nil {
+			w.Beat()
+		}
+	}
 	for {
+		beat()
 		began := time.Now()
 		err := w.check(ctx, client)
 		pause := w.Period
@@ -94,9 +100,7 @@ func (w *Watch) Run(ctx context.Context) error {
 		if last = ""; err != nil {
 			last = err.Error()
 		}
-		if w.Beat != nil {
-			w.Beat()
-		}
+		beat()
 		select {
 		case <-ctx.Done():
 			return w.write(false)
