@@ -25,7 +25,7 @@ const (
 	// Ref is the image's name in containerd. The number changes with the image's layout.
 	Ref  = name + ":" + tag
 	name = "imgbuild.io/base"
-	tag  = "1"
+	tag  = "2"
 	// ArchivePath is where the node image carries the archive.
 	ArchivePath = "/usr/share/imgbuild/base-image.tar"
 	// Path is the search path of programs in the image.
@@ -46,6 +46,10 @@ type entry struct {
 	data       []byte
 }
 
+// protocols are those that services have (RFC 1700's names; numbers assigned by IANA). ipset, which
+// kube-proxy uses with IPVS, knows them by this file only.
+const protocols = "icmp\t1\tICMP\ntcp\t6\tTCP\nudp\t17\tUDP\nipv6-icmp\t58\tIPv6-ICMP\nsctp\t132\tSCTP\n"
+
 func entries(pause []byte) []entry {
 	var list []entry
 	dir := func(mode fs.FileMode, paths ...string) {
@@ -61,7 +65,8 @@ func entries(pause []byte) []entry {
 	return append(list,
 		entry{path: "etc/passwd", mode: 0o644, data: []byte("root:x:0:0:root:/:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n")},
 		entry{path: "etc/group", mode: 0o644, data: []byte("root:x:0:\nnogroup:x:65534:\n")},
-		entry{path: "etc/nsswitch.conf", mode: 0o644, data: []byte("passwd: files\ngroup: files\nhosts: files dns\n")},
+		entry{path: "etc/nsswitch.conf", mode: 0o644, data: []byte("passwd: files\ngroup: files\nhosts: files dns\nprotocols: files\n")},
+		entry{path: "etc/protocols", mode: 0o644, data: []byte(protocols)},
 		entry{path: "pause", mode: 0o755, data: pause})
 }
 

@@ -128,7 +128,7 @@ func checkLayer(t *testing.T, layer io.Reader) {
 			t.Errorf("%s does not lead to %s", link, target)
 		}
 	}
-	for name, mode := range map[string]int64{"usr/": 0o755, "tmp/": 0o1777, "etc/ssl/certs/": 0o755, "pause": 0o755, "etc/passwd": 0o644} {
+	for name, mode := range map[string]int64{"usr/": 0o755, "tmp/": 0o1777, "etc/ssl/certs/": 0o755, "pause": 0o755, "etc/passwd": 0o644, "etc/protocols": 0o644} {
 		if h := got[name]; h == nil || h.Mode != mode {
 			t.Errorf("%s: %+v, want mode %o", name, h, mode)
 		}

@@ -13,7 +13,7 @@ import (
 func TestRef(t *testing.T) {
 	for component, want := range map[string]string{
 		kubeadm.APIServer: "imgbuild.io/base:v1.36.3", kubeadm.ControllerManager: "imgbuild.io/base:v1.36.3", kubeadm.Scheduler: "imgbuild.io/base:v1.36.3",
-		kubeadm.CoreDNS: "imgbuild.io/base:v1.14.2", kubeadm.Proxy: "imgbuild.io/base:1", kubeadm.Flannel: "imgbuild.io/base:1", kubeadm.Etcd: "imgbuild.io/base:1",
+		kubeadm.CoreDNS: "imgbuild.io/base:v1.14.2", kubeadm.Proxy: "imgbuild.io/base:2", kubeadm.Flannel: "imgbuild.io/base:2", kubeadm.Etcd: "imgbuild.io/base:2",
 	} {
 		if got := Ref(component, "v1.36.3"); got != want {
 			t.Errorf("%s: %s, want %s", component, got, want)
