@@ -4,11 +4,28 @@
 // host.
 package emulated
 
+import (
+	"errors"
+	"strings"
+)
+
 // Cluster is a part of a cluster file, and of a node document: an answer may take a hundred
 // times as long as on real hardware. The leases are what the death of a controller manager
 // costs; else nothing waits longer than it must. An API server has some seventy watches, and what
 // etcd tells each of them every five seconds is a fifteenth of all the work of an idle machine.
 const Cluster = before + after
+
+// VIP returns the text of a cluster file of the starter whose virtual address stays where it is
+// while its owner is slow: a host that is busy with several machines leaves one out for a second,
+// and its API server for ten. Each move of the address costs every client its connections. Adverts
+// come as often as advert says.
+func VIP(starter, advert string) (string, error) {
+	const address = "  address: 192.168.100.10\n"
+	if strings.Count(starter, address) != 1 {
+		return "", errors.New("the starter's virtual address is not 192.168.100.10")
+	}
+	return strings.Replace(starter, address, address+"  advertInterval: "+advert+"\n  healthTimeout: 30s\n", 1), nil
+}
 
 // FewControllers is Cluster without the controllers that no boot test needs. Each of them takes
 // half a dozen requests to start, and the collector of garbage and the quotas watch every kind of
