@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +70,8 @@ func (e env) startFleet(t *testing.T, o vm.FleetOptions) *clusterRun {
 // rendering says what a cluster of the tool's own starter has in addition.
 type rendering struct {
 	controlPlanes, workers int
+	// instead are pairs of what the starter has and what is there in its place.
+	instead []string
 	// text is appended to the cluster file; attached are files beside it.
 	text     string
 	attached map[string]string
@@ -110,7 +113,17 @@ func (e env) render(t *testing.T, o rendering) *rendered {
 		}
 		return string(text)
 	}
-	text := run("cluster", "init", "--name", "demo", "--control-planes", fmt.Sprint(o.controlPlanes), "--workers", fmt.Sprint(o.workers)) + emulated.FewControllers + o.text
+	text, err := emulated.VIP(run("cluster", "init", "--name", "demo", "--control-planes", fmt.Sprint(o.controlPlanes), "--workers", fmt.Sprint(o.workers)), "1s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text += emulated.FewControllers + o.text
+	for pair := range slices.Chunk(o.instead, 2) {
+		if strings.Count(text, pair[0]) != 1 {
+			t.Fatalf("the starter does not have one %q", pair[0])
+		}
+		text = strings.Replace(text, pair[0], pair[1], 1)
+	}
 	put := func(name, content string) {
 		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -127,7 +140,6 @@ func (e env) render(t *testing.T, o rendering) *rendered {
 	file := filepath.Join(r.dir, "cluster.yaml")
 	run("cluster", "check", file)
 	run("cluster", "render", file, "-o", r.dir)
-	var err error
 	if r.index, err = cluster.ReadIndex(r.dir); err != nil {
 		t.Fatal(err)
 	}

@@ -48,6 +48,11 @@ func push(to http.Handler, archive string) error {
 	}
 	_, rest, _ := strings.Cut(tags[0].RepoTags[0], "/")
 	repository, tag, _ := strings.Cut(rest, ":")
+	return Push(to, repository, tag, image)
+}
+
+// Push gives a registry an image under a repository and a tag or digest.
+func Push(to http.Handler, repository, reference string, image v1.Image) error {
 	layers, err := image.Layers()
 	if err != nil {
 		return err
@@ -84,7 +89,7 @@ func push(to http.Handler, archive string) error {
 	if err != nil {
 		return err
 	}
-	return put(to, http.MethodPut, "/v2/"+repository+"/manifests/"+tag, string(kind), bytes.NewReader(manifest))
+	return put(to, http.MethodPut, "/v2/"+repository+"/manifests/"+reference, string(kind), bytes.NewReader(manifest))
 }
 
 func blobPath(repository string, digest v1.Hash) string {
