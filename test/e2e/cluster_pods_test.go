@@ -45,7 +45,7 @@ func (h *haCluster) podsTalk() {
 		h.apply(webPod(host.Name), askPod(host.Name))
 	}
 	address := map[string]string{}
-	h.eventually("the pods run", 5*time.Minute, func() error {
+	h.eventually("the pods run", 15*time.Minute, func() error {
 		var list core.PodList
 		if err := h.get(&list, "pods", "--selector=test=talk"); err != nil {
 			return err
@@ -70,7 +70,7 @@ func (h *haCluster) podsTalk() {
 // asks fetches the host name behind a URL from a pod on a node.
 func (h *haCluster) asks(from, url string, good func(string) bool) {
 	h.Helper()
-	h.eventually(from+" asks "+url, 2*time.Minute, func() error {
+	h.eventually(from+" asks "+url, 10*time.Minute, func() error {
 		out, err := h.try("", "exec", "ask-"+from, "--", "/usr/bin/kubectl", "--server="+url, "get", "--raw", "/static/hostname")
 		if err == nil && !good(out) {
 			err = fmt.Errorf("the answer is %q", out)
