@@ -177,7 +177,7 @@ func (b *bench) ourCluster(qemu *tool.Set, s shape, then func(*running, *cluster
 		}
 	}
 	o.Dir = filepath.Join(dir, "run")
-	f, err := b.powerOn(qemu, "imgbuild, "+s.words(), o, handedOver, false)
+	f, err := b.powerOn(qemu, power{title: "imgbuild, " + s.words(), FleetOptions: o, finished: handedOver})
 	if err != nil {
 		return r, err
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -36,9 +37,12 @@ func (b *bench) stockMedia() (*stock.Media, error) {
 }
 
 // stockCluster boots machines once, of which the first runs kubeadm init and the others kubeadm
-// join as control planes. All are switched on at the same moment and import their images;
-// kubeadm join then asks until the cluster that it is to join answers, so no time passes
-// between that and the join. The first machine's address is the endpoint.
+// join as control planes. All are switched on at the same moment and import their images. The
+// second asks until the cluster that it is to join answers, so no time passes between that and
+// the join; each further one joins when the API lists the node before it. Two joins at once are
+// a gamble on slow machines: etcd has no quorum while the member of one of them starts, and
+// kubeadm gives up the other when it cannot list the members within 2 s. The first machine's
+// address is the endpoint.
 func (b *bench) stockCluster(qemu *tool.Set, count int) (r booted, err error) {
 	media, err := b.stockMedia()
 	if err != nil {
@@ -49,15 +53,18 @@ func (b *bench) stockCluster(qemu *tool.Set, count int) (r booted, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return r, err
 	}
-	o, err := stockFleet(dir, count)
+	o, join, err := stockFleet(dir, count)
 	if err != nil {
 		return r, err
 	}
 	o.Machine.Disks = []string{media.Disk}
 	o.Timeout = 2 * bootLimit
-	f, err := b.powerOn(qemu, fmt.Sprintf("stock kubeadm, %d control planes", count), o, func(e vm.Event) bool {
-		return e.Kind == vm.Mark && (e.Name == stock.InitMark || e.Name == stock.JoinMark)
-	}, true)
+	f, err := b.powerOn(qemu, power{title: fmt.Sprintf("stock kubeadm, %d control planes", count), FleetOptions: o, whole: true,
+		finished: func(e vm.Event) bool {
+			return e.Kind == vm.Mark && (e.Name == stock.InitMark || e.Name == stock.JoinMark)
+		},
+		beside: func(ctx context.Context, r *running) error { return joinInTurn(ctx, r, join) },
+	})
 	if err != nil {
 		return r, err
 	}
@@ -65,12 +72,35 @@ func (b *bench) stockCluster(qemu *tool.Set, count int) (r booted, err error) {
 	return f.booted, nil
 }
 
-// stockFleet describes the machines. The authority is made in advance, so that the others and
-// the host know it; kubeadm makes everything else.
-func stockFleet(dir string, count int) (o vm.FleetOptions, err error) {
+// joinInTurn lets the third machine join when the second is a node, and so on.
+func joinInTurn(ctx context.Context, r *running, join stock.Join) error {
+	for i, m := range r.Members[min(2, len(r.Members)):] {
+		before := r.Members[i+1].Host
+		for r.Ask(ctx, join.Endpoint, "/api/v1/nodes/"+before.Name) != nil {
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		agent := stock.Agent{Dial: r.Gateway.Dial, Name: m.Host.Name, Address: m.Host.Address}
+		if err := agent.Await(ctx); err != nil {
+			return err
+		}
+		if _, err := agent.Do(ctx, join); err != nil {
+			return fmt.Errorf("kubeadm join: %w", err)
+		}
+		r.finish(time.Since(r.Started))
+	}
+	return nil
+}
+
+// stockFleet describes the machines, and how one joins the first. The authority is made in
+// advance, so that the others and the host know it; kubeadm makes everything else.
+func stockFleet(dir string, count int) (o vm.FleetOptions, join stock.Join, err error) {
 	authority, pin, err := stockAuthority()
 	if err != nil {
-		return o, err
+		return o, join, err
 	}
 	id, secret, key := hexadecimal(3), hexadecimal(8), hexadecimal(32)
 	address := stockNetwork.Addr()
@@ -78,36 +108,39 @@ func stockFleet(dir string, count int) (o vm.FleetOptions, err error) {
 		address = address.Next()
 	}
 	endpoint := netip.AddrPortFrom(address, apiPort).String()
-	join := stock.Join{Endpoint: endpoint, Token: id + "." + secret, CAHashes: []string{pin}, ControlPlane: true, CertificateKey: key}
+	join = stock.Join{Endpoint: endpoint, Token: id + "." + secret, CAHashes: []string{pin}, ControlPlane: true, CertificateKey: key}
 	for i := range count {
-		m := stock.Machine{Name: fmt.Sprintf("cp-%d", i+1), Address: address, PodRange: podRange(i), Step: join}
-		if i == 0 {
+		m := stock.Machine{Name: fmt.Sprintf("cp-%d", i+1), Address: address, PodRange: podRange(i)}
+		switch i {
+		case 0:
 			m.Step, m.Files = stock.Init{Endpoint: endpoint, Token: join.Token, CertificateKey: key}, authority
+		case 1:
+			m.Step = join
 		}
 		host := vm.FleetHost{Name: m.Name, Role: node.ControlPlane, MAC: ethernet.MAC{0x52, 0x54, 0, 0, 0, byte(i + 1)},
 			Address: address, DHCP: true, Ignition: filepath.Join(dir, m.Name+".ign")}
 		guest, err := m.Guest()
 		if err != nil {
-			return o, err
+			return o, join, err
 		}
 		config, err := guest.Ignition()
 		if err != nil {
-			return o, err
+			return o, join, err
 		}
 		if err := os.WriteFile(host.Ignition, config, 0o600); err != nil {
-			return o, err
+			return o, join, err
 		}
 		if i == 0 {
 			o.Kubeconfig = filepath.Join(dir, "admin.conf")
 			if err := vm.WriteAdmin(o.Kubeconfig, config, endpoint); err != nil {
-				return o, err
+				return o, join, err
 			}
 		}
 		o.Hosts = append(o.Hosts, host)
 		address = address.Next()
 	}
 	o.Network, o.API, o.Dir = stockNetwork, []string{endpoint}, filepath.Join(dir, "run")
-	return o, nil
+	return o, join, nil
 }
 
 // stockAuthority makes the cluster's authority and its pin.

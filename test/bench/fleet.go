@@ -3,8 +3,11 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/imgbuild/imgbuild/builder/tool"
@@ -20,22 +23,30 @@ type running struct {
 	finished chan time.Duration
 }
 
-// powerOn switches machines on and waits until all are Ready: the nodes, and, when they are
-// whole only when finished recognised an event of each, that too. The caller closes the fleet.
-func (b *bench) powerOn(qemu *tool.Set, title string, o vm.FleetOptions, finished func(vm.Event) bool, whole bool) (_ *running, err error) {
-	b.say("%s: switched on", title)
-	o.Machine.Image, o.Machine.DiskSize, o.Machine.Accel = b.image, diskSize, vm.TCG
-	r := &running{finished: make(chan time.Duration, len(o.Hosts))}
-	o.Events = func(host string, e vm.Event) {
-		b.follow(title, host, e)
-		if finished(e) {
-			select {
-			case r.finished <- e.At:
-			default: // every machine has had one already
-			}
+// power is how machines are switched on.
+type power struct {
+	title string
+	vm.FleetOptions
+	// finished recognises that a machine has done everything that it does by itself.
+	finished func(vm.Event) bool
+	// whole says that the machines are Ready only when each is finished as well.
+	whole bool
+	// beside does something while they boot, when it is not nil; what goes wrong in it ends them.
+	beside func(context.Context, *running) error
+}
+
+// powerOn switches machines on and waits until all are Ready. The caller closes the fleet.
+func (b *bench) powerOn(qemu *tool.Set, p power) (_ *running, err error) {
+	b.say("%s: switched on", p.title)
+	p.Machine.Image, p.Machine.DiskSize, p.Machine.Accel = b.image, diskSize, vm.TCG
+	r := &running{finished: make(chan time.Duration, len(p.Hosts))}
+	p.Events = func(host string, e vm.Event) {
+		b.follow(p.title, host, e)
+		if p.finished(e) {
+			r.finish(e.At)
 		}
 	}
-	if r.Fleet, err = vm.StartFleet(b.ctx, qemu, o); err != nil {
+	if r.Fleet, err = vm.StartFleet(b.ctx, qemu, p.FleetOptions); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -43,12 +54,12 @@ func (b *bench) powerOn(qemu *tool.Set, title string, o vm.FleetOptions, finishe
 			r.Close()
 		}
 	}()
-	if err = r.WaitReady(b.ctx); err != nil {
+	if err = b.allReady(r, p.beside); err != nil {
 		return nil, err
 	}
 	result := r.Result()
 	r.ready, r.line = result.Ready.D().Seconds(), result.Timeline
-	if whole {
+	if p.whole {
 		last, err := b.allFinished(r, bootLimit)
 		if err != nil {
 			return nil, err
@@ -62,8 +73,40 @@ func (b *bench) powerOn(qemu *tool.Set, title string, o vm.FleetOptions, finishe
 		}
 		r.processor += used
 	}
-	b.say("%s: all Ready in %.1f s", title, r.ready)
+	b.say("%s: all Ready in %.1f s", p.title, r.ready)
 	return r, nil
+}
+
+// finish notes that a machine has done what it does by itself.
+func (r *running) finish(at time.Duration) {
+	select {
+	case r.finished <- at:
+	default: // every machine has had one already
+	}
+}
+
+// allReady waits for the nodes and for what is done beside them.
+func (b *bench) allReady(r *running, beside func(context.Context, *running) error) error {
+	if beside == nil {
+		return r.WaitReady(b.ctx)
+	}
+	ctx, cancel := context.WithCancelCause(b.ctx)
+	defer cancel(nil)
+	var others sync.WaitGroup
+	others.Go(func() {
+		if err := beside(ctx, r); err != nil {
+			cancel(err)
+		}
+	})
+	err := r.WaitReady(ctx)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		cancel(err)
+	}
+	others.Wait()
+	return cmp.Or(err, context.Cause(ctx))
 }
 
 // allFinished waits until every machine has done what it does by itself, and returns when the
