@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/imgbuild/imgbuild/firstboot/addons"
+	"github.com/imgbuild/imgbuild/firstboot/cluster"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/manifests"
 )
@@ -30,6 +31,7 @@ var (
 func awaitAPI(ctx context.Context, s *State) error {
 	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.KubernetesAPICall.D())
 	defer cancel()
+	defer s.markMeanwhile(ctx)()
 	began := time.Now()
 	if err := firstAnswer(ctx, s.Config.LocalEndpoint()); err != nil {
 		return fmt.Errorf("the API server at %s did not answer: %w; see /var/log/pods and journalctl -u kubelet", s.Config.LocalURL(), err)
@@ -167,8 +169,25 @@ func markControlPlane(ctx context.Context, s *State) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.NodeReady.D())
 	defer cancel()
-	err = c.UpdateNode(ctx, s.Config.NodeName, func(n *corev1.Node) bool {
-		s.Mark("node-registered")
+	if err := s.dressNode(ctx, c); err != nil {
+		return err
+	}
+	s.Mark("node-registered")
+	return c.Retry(ctx, func(ctx context.Context) error {
+		nodes, err := c.Nodes(ctx)
+		if err == nil {
+			if err := twin(s.Config.NodeName, nodes); err != nil {
+				s.Log.Warn("cloned machine", "problem", err)
+			}
+		}
+		return err
+	})
+}
+
+// dressNode gives this machine's node, as soon as it is there, the labels and taints that a
+// kubelet may not give itself.
+func (s *State) dressNode(ctx context.Context, c *cluster.Client) error {
+	return c.UpdateNode(ctx, s.Config.NodeName, func(n *corev1.Node) bool {
 		changed := false
 		if n.Labels == nil {
 			n.Labels = map[string]string{}
@@ -185,18 +204,6 @@ func markControlPlane(ctx context.Context, s *State) error {
 			}
 		}
 		return changed
-	})
-	if err != nil {
-		return err
-	}
-	return c.Retry(ctx, func(ctx context.Context) error {
-		nodes, err := c.Nodes(ctx)
-		if err == nil {
-			if err := twin(s.Config.NodeName, nodes); err != nil {
-				s.Log.Warn("cloned machine", "problem", err)
-			}
-		}
-		return err
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -70,6 +71,47 @@ func (s *State) takeTurn(ctx context.Context) (server string) {
 		if !pause(ctx, breather(began)) {
 			return server
 		}
+	}
+}
+
+// markMeanwhile lets a predecessor's API server, as soon as one is healthy, mark this machine's
+// node as a control plane, until stop is called: the kubelet has registered it there, pods of
+// users shall not come to it, and this machine's own API server may take minutes. What does not
+// succeed is done by phase mark-control-plane.
+func (s *State) markMeanwhile(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var marking sync.WaitGroup
+	if before := s.predecessors(); len(before) > 0 {
+		marking.Go(func() { s.markThrough(ctx, before) })
+	}
+	return func() {
+		cancel()
+		marking.Wait()
+	}
+}
+
+// markThrough marks the node by way of the first of these machines whose API server is healthy.
+func (s *State) markThrough(ctx context.Context, peers []node.Peer) {
+	client := probeClient(healthTimeout)
+	defer client.CloseIdleConnections()
+	for ctx.Err() == nil {
+		began := time.Now()
+		for _, p := range peers {
+			if health(ctx, client, s.serverOf(p)+"/livez") != nil {
+				continue
+			}
+			attempt, cancel := context.WithTimeout(ctx, healthTimeout)
+			c, err := s.clientOf(s.serverOf(p))
+			if err == nil {
+				err = s.dressNode(attempt, c)
+			}
+			cancel()
+			if err == nil {
+				s.Log.Info("control plane", "node", "marked", "through", p.Name)
+				return
+			}
+		}
+		pause(ctx, breather(began))
 	}
 }
 

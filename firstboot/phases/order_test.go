@@ -4,6 +4,8 @@ package phases
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/json"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,6 +18,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm/kubeadmtest"
@@ -171,5 +177,97 @@ func TestKubeletFollows(t *testing.T) {
 	run(kubeconfigsThere)
 	if restarts != 1 {
 		t.Errorf("%d restarts", restarts)
+	}
+}
+
+// TestMarkMeanwhile lets the API server of the first machine mark the node of the second: not
+// before it is healthy and the node is there, once, and never a node of the first itself.
+func TestMarkMeanwhile(t *testing.T) {
+	first := founder(t, "cp-1", 6443)
+	if err := certs(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	cert, err := tls.LoadX509KeyPair(first.path(kubeadm.PKIDir+"/apiserver.crt"), first.path(kubeadm.PKIDir+"/apiserver.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var healthy, registered atomic.Bool
+	var asked atomic.Int32
+	patches := make(chan corev1.Node, 9)
+	reply := func(w http.ResponseWriter, status int, o any) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(o) // the client says what it did not get
+	}
+	own := corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{Name: "cp-2", ResourceVersion: "7"}}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/livez" && healthy.Load():
+		case r.URL.Path == "/api/v1/nodes/cp-2" && r.Method == http.MethodPatch:
+			var n corev1.Node
+			if err := json.NewDecoder(r.Body).Decode(&n); err != nil {
+				t.Error(err)
+			}
+			patches <- n
+			reply(w, http.StatusOK, own)
+		case r.URL.Path == "/api/v1/nodes/cp-2" && r.Method == http.MethodGet:
+			if asked.Add(1); registered.Load() {
+				reply(w, http.StatusOK, own)
+				return
+			}
+			reply(w, http.StatusNotFound, apierrors.NewNotFound(corev1.Resource("nodes"), "cp-2").Status())
+		default:
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	}))
+	l, err := net.Listen("tcp", net.JoinHostPort(three[1].Address, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Listener.Close()
+	server.Listener, server.TLS = l, &tls.Config{Certificates: []tls.Certificate{cert}}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+
+	s := founder(t, "cp-2", int32(l.Addr().(*net.TCPAddr).Port))
+	if err := os.CopyFS(s.Root, os.DirFS(first.Root)); err != nil {
+		t.Fatal(err)
+	}
+	if err := kubeconfigs(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	s.markMeanwhile(t.Context())() // ends at once
+	stop := s.markMeanwhile(t.Context())
+	time.Sleep(time.Second)
+	if n := asked.Load(); n > 0 {
+		t.Errorf("a server that is not healthy was asked for the node %d times", n)
+	}
+	healthy.Store(true)
+	time.Sleep(time.Second)
+	select {
+	case n := <-patches:
+		t.Errorf("a node that is not there was marked: %+v", n)
+	default:
+	}
+	registered.Store(true)
+	var n corev1.Node
+	select {
+	case n = <-patches:
+	case <-time.After(time.Minute):
+		t.Fatal("nothing was marked")
+	}
+	_, labelled := n.Labels["node-role.kubernetes.io/control-plane"]
+	if len(n.Spec.Taints) != 1 || n.Spec.Taints[0].Key != "node-role.kubernetes.io/control-plane" || !labelled || n.ResourceVersion != "7" {
+		t.Errorf("the node was marked with %+v, labels %v, as version %s", n.Spec.Taints, n.Labels, n.ResourceVersion)
+	}
+	time.Sleep(time.Second)
+	if stop(); len(patches) > 0 {
+		t.Error("the node was marked again")
+	}
+	before := asked.Load()
+	stop = first.markMeanwhile(t.Context())
+	time.Sleep(time.Second)
+	if stop(); asked.Load() != before {
+		t.Error("the first machine asked others")
 	}
 }

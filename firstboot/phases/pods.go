@@ -89,7 +89,10 @@ func placeAPIServer(ctx context.Context, s *State) error {
 	if err := nameBaseImage(ctx, s); err != nil {
 		return err
 	}
-	if server := s.takeTurn(ctx); server != "" {
+	stop := s.markMeanwhile(ctx)
+	server := s.takeTurn(ctx)
+	stop()
+	if server != "" {
 		changed, err := s.pointKubelet(server)
 		if err == nil && changed {
 			err = s.RestartUnit(ctx, KubeletUnit)

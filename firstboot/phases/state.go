@@ -126,11 +126,16 @@ func (s *State) client() (*cluster.Client, error) {
 	if s.Config.Role == node.Worker {
 		return cluster.FromFile(s.path(kubeadm.Dir+"/"+kubeconfig.Kubelet), "")
 	}
+	return s.clientOf(s.Config.LocalURL())
+}
+
+// clientOf returns a control plane's client of the API server at a URL.
+func (s *State) clientOf(server string) (*cluster.Client, error) {
 	file := s.path(kubeadm.Dir + "/" + kubeconfig.SuperAdmin)
 	if _, err := os.Stat(file); err != nil {
 		file = s.path(kubeadm.Dir + "/" + kubeconfig.Admin)
 	}
-	return cluster.FromFile(file, s.Config.LocalURL())
+	return cluster.FromFile(file, server)
 }
 
 // objects returns what is written in some of the addons phases.
