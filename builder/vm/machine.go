@@ -228,9 +228,6 @@ func (m *Machine) Reset(ctx context.Context) error { return m.command(ctx, "syst
 // since is the time since the machine was started or reset.
 func (m *Machine) since() time.Duration { return m.console.since() }
 
-// PowerButton presses the ACPI power button; the guest shuts down in order.
-func (m *Machine) PowerButton(ctx context.Context) error { return m.command(ctx, "system_powerdown") }
-
 func (m *Machine) command(ctx context.Context, name string) error {
 	_, err := m.monitor.do(ctx, name, nil)
 	return fault.Wrap(fault.Machine, err, "")

@@ -237,13 +237,8 @@ func (n *Node) WaitReady(ctx context.Context) (*Result, error) {
 // Timeline is what is known of the current boot so far.
 func (n *Node) Timeline() *timeline.Timeline { return n.recorder.Timeline() }
 
-// Reset presses the reset button and returns when the machine was reset. WaitReady and the
-// time line then speak of the new boot.
-func (n *Node) Reset(ctx context.Context) error {
-	return n.Reboot(ctx, func() error { return n.Machine.Reset(ctx) })
-}
-
 // Reboot calls trigger, which makes the guest restart, and returns when it has begun to.
+// WaitReady and the time line then speak of the new boot.
 func (n *Node) Reboot(ctx context.Context, trigger func() error) error {
 	n.mu.Lock()
 	next := n.nextBoot
