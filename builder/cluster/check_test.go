@@ -153,6 +153,7 @@ func TestProblems(t *testing.T) {
 		{with("kubelet: {evictionHard: {memory: 1Gi}}"), `kubelet.evictionHard.memory: value "1Gi": is not an eviction signal`},
 		{with("kubelet: {evictionSoft: {memory.available: 120%}}"), `kubelet.evictionSoft.memory.available: value "120%": is neither`},
 		{with("timeouts: {nodeReady: 1ms}"), `timeouts.nodeReady: value "1ms": is too short`},
+		{with("timeouts: {readinessProbePeriod: 1500ms}"), `timeouts.readinessProbePeriod: value "1500ms": is not a period of a probe`},
 		{with("timeouts: {controlPlaneComponentHealthCheck: 0s, kubeletHealthCheck: 1ms}"), `timeouts.kubeletHealthCheck: value "1ms": is too short`},
 		{with("timeouts: {controlPlaneComponentHealthCheck: -1s}"), `timeouts.controlPlaneComponentHealthCheck: value "-1s": is too short`},
 		{with("timeouts: {kubernetesAPICall: 1ms}"), `timeouts.kubernetesAPICall: value "1ms": is too short`},

@@ -158,7 +158,7 @@ func checkProbes(_ context.Context, e *Env) error {
 			return w.scheme + " " + w.host + path + " probe-port " + numbers
 		}
 		equal(&p, w.name+" liveness probe", describe(c.LivenessProbe), want(w.live, "10 15 8 10"))
-		equal(&p, w.name+" readiness probe", describe(c.ReadinessProbe), want(w.ready, "0 15 3 1"))
+		equal(&p, w.name+" readiness probe", describe(c.ReadinessProbe), want(w.ready, fmt.Sprintf("0 15 3 %d", int(e.Config.ReadinessProbePeriod.Seconds()))))
 		equal(&p, w.name+" startup probe", describe(c.StartupProbe), want(w.start, fmt.Sprintf("10 15 %d 10", int(startup))))
 		equal(&p, w.name+" ports", c.Ports, []corev1.ContainerPort{{Name: "probe-port", ContainerPort: w.port, Protocol: "TCP"}})
 	}

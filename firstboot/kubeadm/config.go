@@ -58,7 +58,9 @@ type Config struct {
 	// ControlPlanes are all that the document names, this machine perhaps included.
 	ControlPlanes                    []node.Peer
 	ControlPlaneComponentHealthCheck time.Duration
-	Kubelet                          node.Kubelet
+	// ReadinessProbePeriod is that of the static pods' readiness probes, whole seconds.
+	ReadinessProbePeriod time.Duration
+	Kubelet              node.Kubelet
 	// SharedKubelet is what the cluster's kubelet-config says; Kubelet is this machine's.
 	SharedKubelet    node.Kubelet
 	Labels           map[string]string
@@ -120,6 +122,7 @@ func New(n *node.Node, h Host) (*Config, error) {
 		EtcdHeartbeat: n.Etcd.HeartbeatInterval.D(), EtcdElection: n.Etcd.ElectionTimeout.D(), EtcdCPU: cmp.Or(n.Etcd.CPURequest, "100m"),
 		ControlPlanes:                    n.KnownControlPlanes(),
 		ControlPlaneComponentHealthCheck: n.Timeouts.ControlPlaneComponentHealthCheck.D(),
+		ReadinessProbePeriod:             n.Timeouts.ReadinessProbePeriod.D(),
 		Kubelet:                          n.Kubelet, SharedKubelet: *cmp.Or(n.Cluster.Kubelet, &n.Kubelet), Labels: n.Node.Labels, Taints: n.Node.Taints,
 		Delivery: n.Delivery, Network: n.Network,
 		ExtraCADirs: h.ExtraCADirs, UploadResolvConf: h.UploadResolvConf, ExternalCA: h.ExternalCA,

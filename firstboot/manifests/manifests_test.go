@@ -174,6 +174,18 @@ func TestEtcdCPURequest(t *testing.T) {
 	}
 }
 
+func TestReadinessProbePeriod(t *testing.T) {
+	for asked, want := range map[node.Duration]int32{node.Duration(time.Second): 1, node.Duration(time.Minute): 60} {
+		c := kubeadmtest.Config(t, func(n *node.Node) { n.Timeouts.ReadinessProbePeriod = asked })
+		for _, p := range StaticPods(c) {
+			probe := p.Spec.Containers[0].ReadinessProbe
+			if probed := p.Name != kubeadm.ControllerManager; probed != (probe != nil) || probed && probe.PeriodSeconds != want {
+				t.Errorf("%s with a period of %s has the readiness probe %+v, want one every %d s: %v", p.Name, asked.D(), probe, want, probed)
+			}
+		}
+	}
+}
+
 func TestLabelsAndTaints(t *testing.T) {
 	none := []node.Taint{}
 	c := kubeadmtest.Config(t, func(n *node.Node) {

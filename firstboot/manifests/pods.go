@@ -170,7 +170,7 @@ func (p part) pod(c *kubeadm.Config) *corev1.Pod {
 		Resources:      corev1.ResourceRequirements{Requests: p.requests},
 		Ports:          []corev1.ContainerPort{{Name: probePort, ContainerPort: p.port, Protocol: corev1.ProtocolTCP}},
 		LivenessProbe:  p.probe(p.liveness, 10, 15, 10, 8),
-		ReadinessProbe: p.probe(p.readiness, 0, 15, 1, 3),
+		ReadinessProbe: p.probe(p.readiness, 0, 15, int32(c.ReadinessProbePeriod/time.Second), 3),
 		StartupProbe:   p.probe(p.startup, 10, 15, 10, startupFailures(c.ControlPlaneComponentHealthCheck)),
 	}
 	spec := corev1.PodSpec{

@@ -52,4 +52,5 @@ func SetDefaults(n *Node) {
 	def(&t.Discovery, Duration(5*time.Minute))
 	def(&t.TLSBootstrap, Duration(5*time.Minute))
 	def(&t.NodeReady, Duration(10*time.Minute))
+	def(&t.ReadinessProbePeriod, Duration(time.Second))
 }

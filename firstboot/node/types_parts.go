@@ -110,7 +110,8 @@ type VIP struct {
 	LoadBalancer string `yaml:"loadBalancer,omitempty"`
 }
 
-// Timeouts bound the waits. They carry kubeadm's names where kubeadm has one.
+// Timeouts bound the waits, and say how often readiness is asked for. They carry kubeadm's names
+// where kubeadm has one.
 type Timeouts struct {
 	// ControlPlaneComponentHealthCheck bounds the wait for healthy components.
 	ControlPlaneComponentHealthCheck Duration `yaml:"controlPlaneComponentHealthCheck,omitempty"`
@@ -126,6 +127,10 @@ type Timeouts struct {
 	TLSBootstrap Duration `yaml:"tlsBootstrap,omitempty"`
 	// NodeReady bounds the wait from kubelet start to a Ready node.
 	NodeReady Duration `yaml:"nodeReady,omitempty"`
+	// ReadinessProbePeriod is how often the kubelet asks the API server, the scheduler and etcd
+	// whether they are ready, whole seconds from 1s to 1m. Each time costs a TLS handshake, and
+	// etcd a read that its members agree on.
+	ReadinessProbePeriod Duration `yaml:"readinessProbePeriod,omitempty"`
 }
 
 // Callback receives every phase transition as a JSON POST.

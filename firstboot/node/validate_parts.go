@@ -176,6 +176,10 @@ func (v *validator) timeouts(n *Node) {
 	} {
 		v.positive("timeouts."+name, d, time.Second)
 	}
+	// A probe's period is a number of seconds (core/v1 Probe).
+	if d := t.ReadinessProbePeriod.D(); d < time.Second || d > time.Minute || d%time.Second != 0 {
+		v.fail("timeouts.readinessProbePeriod", "is not a period of a probe", "whole seconds, 1s to 1m")
+	}
 }
 
 func (v *validator) positive(path string, d Duration, least time.Duration) {
