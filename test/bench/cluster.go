@@ -88,6 +88,7 @@ func (b *bench) cluster() error {
 	}
 	errs := []error{b.clusters(qemu, all)}
 	for _, s := range all {
+		b.reportDone(s)
 		errs = append(errs, b.compare(fmt.Sprintf(", %s (%d CPUs each, TCG)", s.words(), vm.FleetCPUs), s.comparison))
 	}
 	b.reportParallel(all)
@@ -128,6 +129,19 @@ func (b *bench) clusters(qemu *tool.Set, all []bootsOfShape) error {
 		}
 	}
 	return nil
+}
+
+// reportDone compares the moments when nothing is left to do: imgbuild's machines have handed
+// over, each with an API server of its own, and kubeadm has come to its end on every machine. Ours
+// are Ready before that, for they register with whatever API server answers first.
+func (b *bench) reportDone(s bootsOfShape) {
+	if len(s.ours) == 0 {
+		return
+	}
+	b.report.add(Measure{Name: "power-on to every machine done, " + s.words(), Unit: "s", Runs: column(s.ours, done)})
+	if n := min(len(s.ours), len(s.stock)); n > 0 {
+		b.report.add(Measure{Name: "ours : stock, done, " + s.words(), Unit: "ratio", Runs: ratios(column(s.ours[:n], done), column(s.stock[:n], done))})
+	}
 }
 
 // reportParallel compares several control planes with one. What one does in parallel with

@@ -67,9 +67,6 @@ func (b *bench) incidents(f *running, ix *cluster.Index) error {
 		return fmt.Errorf("the cluster's virtual address: %w", err)
 	}
 	c := &clusterVIP{bench: b, fleet: f, address: address, endpoint: ix.Endpoint, apiPort: ix.APIPort}
-	if _, err := b.allFinished(f, patience); err != nil {
-		return err
-	}
 	for _, o := range b.clusterOutages() {
 		var announced, answered []float64
 		for i := range o.times {

@@ -35,7 +35,8 @@ type power struct {
 	beside func(context.Context, *running) error
 }
 
-// powerOn switches machines on and waits until all are Ready. The caller closes the fleet.
+// powerOn switches machines on and waits until all are Ready and finished. The caller closes the
+// fleet.
 func (b *bench) powerOn(qemu *tool.Set, p power) (_ *running, err error) {
 	b.say("%s: switched on", p.title)
 	p.Machine.Image, p.Machine.DiskSize, p.Machine.Accel = b.image, diskSize, vm.TCG
@@ -59,22 +60,35 @@ func (b *bench) powerOn(qemu *tool.Set, p power) (_ *running, err error) {
 	}
 	result := r.Result()
 	r.ready, r.line = result.Ready.D().Seconds(), result.Timeline
-	if p.whole {
-		last, err := b.allFinished(r, bootLimit)
-		if err != nil {
+	if !p.whole {
+		if err := r.used(); err != nil {
 			return nil, err
 		}
-		r.ready = max(r.ready, last.Seconds())
+		b.say("%s: all Ready in %.1f s", p.title, r.ready)
 	}
+	last, err := b.allFinished(r, bootLimit)
+	if err != nil {
+		return nil, err
+	}
+	r.done = max(r.ready, last.Seconds())
+	b.say("%s: all done in %.1f s", p.title, r.done)
+	if p.whole {
+		r.ready = r.done
+		err = r.used()
+	}
+	return r, err
+}
+
+// used notes what the machines have cost so far.
+func (r *running) used() error {
 	for _, m := range r.Members {
 		used, err := processorTime(m.Machine().PID())
 		if err != nil {
-			return nil, err
+			return err
 		}
 		r.processor += used
 	}
-	b.say("%s: all Ready in %.1f s", p.title, r.ready)
-	return r, nil
+	return nil
 }
 
 // finish notes that a machine has done what it does by itself.

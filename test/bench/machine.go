@@ -30,11 +30,13 @@ const (
 // booted is one boot, of one machine or of several together.
 type booted struct {
 	ready     float64 // seconds from power-on
+	done      float64 // seconds from power-on until the machines of a cluster have nothing left to do
 	processor float64 // seconds of the host's processors used until then
 	line      *timeline.Timeline
 }
 
 func ready(b booted) float64     { return b.ready }
+func done(b booted) float64      { return b.done }
 func processor(b booted) float64 { return b.processor }
 
 func column(boots []booted, of func(booted) float64) []float64 {
