@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/imgbuild/imgbuild/builder/cluster"
 	"github.com/imgbuild/imgbuild/builder/vm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/phases"
 	"github.com/imgbuild/imgbuild/test/emulated"
 )
 
@@ -25,11 +27,38 @@ import (
 type clusterRun struct {
 	view
 	fleet *vm.Fleet
+	done  *ends
+}
+
+// ends are the hosts on which first boot has come to its end.
+type ends struct {
+	mu    sync.Mutex
+	hosts map[string]bool
+}
+
+func (e *ends) see(host string, ev vm.Event) {
+	if ev.Kind == vm.PhaseEnded && ev.Name == phases.HandOver && ev.State == "ok" {
+		e.mu.Lock()
+		e.hosts[host] = true
+		e.mu.Unlock()
+	}
+}
+
+// missing are those of some hosts that have not come there.
+func (e *ends) missing(members []*vm.Member) (out []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, m := range members {
+		if !e.hosts[m.Host.Name] {
+			out = append(out, m.Host.Name)
+		}
+	}
+	return out
 }
 
 // with returns the cluster for a subtest.
 func (c *clusterRun) with(t *testing.T) *clusterRun {
-	return &clusterRun{view: c.in(t), fleet: c.fleet}
+	return &clusterRun{view: c.in(t), fleet: c.fleet, done: c.done}
 }
 
 // fleetOptions describe machines for tests; hosts and network are left to the caller.
@@ -51,6 +80,11 @@ func (e env) fleetOptions(t *testing.T, dir string) vm.FleetOptions {
 func (e env) startFleet(t *testing.T, o vm.FleetOptions) *clusterRun {
 	t.Helper()
 	e.needRoom(t, len(o.Hosts), cmp.Or(o.Machine.MemoryMiB, vm.FleetMemoryMiB))
+	done, tell := &ends{hosts: map[string]bool{}}, o.Events
+	o.Events = func(host string, ev vm.Event) {
+		done.see(host, ev)
+		tell(host, ev)
+	}
 	f, err := vm.StartFleet(t.Context(), e.qemu, o)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +98,7 @@ func (e env) startFleet(t *testing.T, o vm.FleetOptions) *clusterRun {
 		t.Cleanup(func() { file.Close() })
 		f.Capture(file)
 	}
-	return &clusterRun{view: view{T: t, env: e, kubeconfig: o.Kubeconfig}, fleet: f}
+	return &clusterRun{view: view{T: t, env: e, kubeconfig: o.Kubeconfig}, fleet: f, done: done}
 }
 
 // rendering says what a cluster of the tool's own starter has in addition.
@@ -220,4 +254,17 @@ func (c *clusterRun) waitReady() {
 	r := c.fleet.Result()
 	c.Logf("all Ready in %s\n%s", r.Ready.D().Round(10*time.Millisecond), r.Timeline.Table())
 	keepTimeline(c.T, c.env, strings.ReplaceAll(c.Name(), "/", "-"), r.Timeline.SVG())
+}
+
+// waitDone waits until first boot has come to its end everywhere: every control plane has an
+// API server of its own then.
+func (c *clusterRun) waitDone() {
+	c.Helper()
+	c.eventually("every machine has handed over", 2*bootTimeout, func() error {
+		if missing := c.done.missing(c.fleet.Members); len(missing) > 0 {
+			return fmt.Errorf("%v have not", missing)
+		}
+		return nil
+	})
+	c.Logf("every machine has handed over %s after the first was switched on", time.Since(c.fleet.Started).Round(time.Second))
 }

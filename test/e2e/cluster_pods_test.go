@@ -34,8 +34,8 @@ func askPod(nodeName string) *core.Pod {
 	return pod
 }
 
-// podsTalk lets a pod on every node ask a pod on every node, by its address and through a
-// service that only CoreDNS knows by name.
+// podsTalk lets a pod on every node ask a pod on the next node, by its address, and the pods of
+// all through a service that only CoreDNS knows by name.
 func (h *haCluster) podsTalk() {
 	h.apply(&core.Service{TypeMeta: meta.TypeMeta{APIVersion: "v1", Kind: "Service"},
 		ObjectMeta: meta.ObjectMeta{Name: "web", Namespace: "default", Labels: talking},
@@ -58,10 +58,9 @@ func (h *haCluster) podsTalk() {
 		}
 		return nil
 	})
-	for _, from := range h.index.Hosts {
-		for _, to := range h.index.Hosts {
-			h.asks(from.Name, fmt.Sprintf("http://%s:%d", address["web-"+to.Name], webPort), func(answer string) bool { return answer == "web-"+to.Name+"\n" })
-		}
+	for i, from := range h.index.Hosts {
+		to := h.index.Hosts[(i+1)%len(h.index.Hosts)]
+		h.asks(from.Name, fmt.Sprintf("http://%s:%d", address["web-"+to.Name], webPort), func(answer string) bool { return answer == "web-"+to.Name+"\n" })
 		h.asks(from.Name, "http://web.default.svc.cluster.local", func(answer string) bool { return len(answer) > 5 && answer[:4] == "web-" })
 	}
 	h.kubectl("delete", "pod,service", "--selector=test=talk", "--now", "--wait=false")

@@ -55,6 +55,7 @@ func TestCluster(t *testing.T) {
 	}{
 		{"nodes", (*haCluster).allNodes},
 		{"owner", func(h *haCluster) { h.owner() }},
+		{"done", func(h *haCluster) { h.waitDone() }},
 		{"pods", (*haCluster).podsTalk},
 		{"cut", (*haCluster).ownerIsCutOff},
 		{"kill", (*haCluster).ownerDies},

@@ -86,7 +86,16 @@ func (v *view) apply(objects ...any) {
 		if err != nil {
 			v.Fatal(err)
 		}
-		if _, err := v.try(string(text), "apply", "-f", "-"); err != nil {
+		_, err = v.try(string(text), "apply", "-f", "-")
+		// What the API server had no time for is asked again, as people would.
+		for range 5 {
+			if err == nil || !strings.Contains(err.Error(), "Error from server (Timeout)") {
+				break
+			}
+			v.Logf("once more: %s", err)
+			_, err = v.try(string(text), "apply", "-f", "-")
+		}
+		if err != nil {
 			v.Fatal(err)
 		}
 	}
