@@ -37,7 +37,11 @@ const FewControllers = before + `, controllers: "*,bootstrap-signer-controller,t
 	`-persistentvolume-binder-controller,-persistentvolume-attach-detach-controller,-persistentvolume-expander-controller,` +
 	`-persistentvolumeclaim-protection-controller,-persistentvolume-protection-controller,-volumeattributesclass-protection-controller,` +
 	`-ephemeral-volume-controller,-resourceclaim-controller,-device-taint-eviction-controller,` +
-	`-validatingadmissionpolicy-status-controller,-endpointslice-mirroring-controller"` + after
+	`-validatingadmissionpolicy-status-controller,-endpointslice-mirroring-controller,-endpoints-controller,` +
+	`-pod-garbage-collector-controller,-ttl-controller,-certificatesigningrequest-cleaner-controller,` +
+	`-podcertificaterequest-cleaner-controller,-podgroup-protection-controller,-resourcepoolstatusrequest-controller,` +
+	`-legacy-serviceaccount-token-cleaner-controller,-storageversion-garbage-collector-controller,` +
+	`-storage-version-migrator-controller"` + after
 
 const before = `
 etcd: {heartbeatInterval: 500ms, electionTimeout: 5s, cpuRequest: 800m, extraArgs: {watch-progress-notify-interval: 60s}}
