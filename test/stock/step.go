@@ -71,6 +71,12 @@ func timeouts() object {
 	return out
 }
 
+// patientEtcd does not elect a new leader because the old one, emulated, was slow to say that it
+// lives. kubeadm join gives up when etcd has no leader for two seconds.
+func patientEtcd() object {
+	return object{"local": object{"extraArgs": []object{{"name": "heartbeat-interval", "value": "500"}, {"name": "election-timeout", "value": "5000"}}}}
+}
+
 func endpoint(address netip.Addr) object { return object{"advertiseAddress": address.String()} }
 
 func (i Init) config(name string, address netip.Addr) ([]byte, error) {
@@ -88,7 +94,7 @@ func (i Init) config(name string, address netip.Addr) ([]byte, error) {
 	if pods == "" {
 		pods = "10.244.0.0/16"
 	}
-	second := object{"apiVersion": kubeadmAPI, "kind": "ClusterConfiguration", "kubernetesVersion": KubernetesVersion, "networking": object{"podSubnet": pods}}
+	second := object{"apiVersion": kubeadmAPI, "kind": "ClusterConfiguration", "kubernetesVersion": KubernetesVersion, "networking": object{"podSubnet": pods}, "etcd": patientEtcd()}
 	if i.Endpoint != "" {
 		second["controlPlaneEndpoint"] = i.Endpoint
 	}
