@@ -3,7 +3,6 @@
 package phases
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +27,8 @@ const absence = 15 * time.Second
 // predecessors are the control planes that start this cluster and whose API servers start
 // before this machine's, by name. API servers that start at once on an empty etcd get in each
 // other's way: each writes the same hundred RBAC objects, and one that has not come to an
-// end with them after 30 seconds gives up its process and begins again.
+// end with them after 30 seconds gives up its process and begins again. So one of them starts
+// first, and the others, which find the objects there, at once after it.
 func (s *State) predecessors() []node.Peer {
 	if s.Membership == nil || s.Membership.Joined {
 		return nil
@@ -37,10 +37,10 @@ func (s *State) predecessors() []node.Peer {
 	return members[:max(0, slices.Index(members, s.self()))]
 }
 
-// takeTurn waits until the API servers of all predecessors have been healthy or their machines
-// are off, for each at most a quarter of the time a component may take, and returns the URL of
-// one that is healthy. It returns nothing if this machine is to go on alone: because it is the
-// first, because those before it are off, or because they take too long.
+// takeTurn waits until the API server of a predecessor is healthy, and returns its URL, or until
+// the machines of all predecessors are off, for each at most a quarter of the time a component
+// may take. It returns nothing if this machine is to go on alone: because it is the first,
+// because those before it are off, or because they take too long.
 func (s *State) takeTurn(ctx context.Context) (server string) {
 	before := s.predecessors()
 	limit := s.Node.Timeouts.ControlPlaneComponentHealthCheck.D() * time.Duration(min(len(before), 3)) / 4
@@ -55,16 +55,15 @@ func (s *State) takeTurn(ctx context.Context) (server string) {
 	for {
 		began := time.Now()
 		before = slices.DeleteFunc(before, func(p node.Peer) bool {
-			if health(ctx, client, s.serverOf(p)+"/livez") == nil {
-				server = cmp.Or(server, s.serverOf(p))
-				return true
+			if server == "" && health(ctx, client, s.serverOf(p)+"/livez") == nil {
+				server = s.serverOf(p)
 			}
 			if reachable(ctx, p) {
 				seen[p.Name] = time.Now()
 			}
 			return time.Since(seen[p.Name]) >= absence
 		})
-		if len(before) == 0 {
+		if server != "" || len(before) == 0 {
 			return server
 		}
 		phase.Report(ctx, fmt.Errorf("waiting for the API server of %s, which starts first", before[0].Name))

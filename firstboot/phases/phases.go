@@ -84,7 +84,7 @@ func Graph(t node.Timeouts) (*phase.Graph[*State], error) {
 			Run: joinEtcd, Timeout: 3*t.EtcdAPICall.D() + slack, OnChange: phase.Redo},
 		phase.Phase[*State]{Name: EtcdQuorum, Purpose: "the control planes that start the cluster are a quorum", Needs: []string{Etcd, KubeletStart}, Roles: cp,
 			Run: awaitQuorum, Timeout: t.EtcdAPICall.D() + slack, OnChange: phase.Redo},
-		phase.Phase[*State]{Name: ControlPlane, Purpose: "the API server's static pod is in place, after those that start before it", Needs: []string{Kubeconfig, BaseImage, EtcdJoin}, Roles: cp,
+		phase.Phase[*State]{Name: ControlPlane, Purpose: "the API server's static pod is in place, after the one that starts first", Needs: []string{Kubeconfig, BaseImage, EtcdJoin}, Roles: cp,
 			Check: apiServerPlaced, Run: placeAPIServer, Timeout: t.ControlPlaneComponentHealthCheck.D() + slack, OnChange: phase.Refuse},
 		phase.Phase[*State]{Name: API, Purpose: "the API answers and knows its administrators", Needs: []string{EtcdQuorum, ControlPlane}, Roles: cp,
 			Run: awaitAPI, Timeout: api, OnChange: phase.Redo},
