@@ -36,7 +36,7 @@ type pair struct {
 // TestPair switches a control plane and a worker on at the same moment: what several machines
 // have to do with each other, small enough for every run of the tests.
 func TestPair(t *testing.T) {
-	e := need(t)
+	e := needLong(t)
 	p := e.startPair(t)
 	p.waitReady()
 	for _, step := range []struct {
