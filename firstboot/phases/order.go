@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -24,8 +25,8 @@ import (
 // absence is how long a machine may be out of reach before it counts as switched off.
 const absence = 15 * time.Second
 
-// predecessors are the control planes that start this cluster and whose API servers start
-// before this machine's, by name. API servers that start at once on an empty etcd get in each
+// predecessors are the control planes that start this cluster and come before this machine by
+// name: the API server of one of them starts before this machine's. API servers that start at once on an empty etcd get in each
 // other's way: each writes the same hundred RBAC objects, and one that has not come to an
 // end with them after 30 seconds gives up its process and begins again. So one of them starts
 // first, and the others, which find the objects there, at once after it.
@@ -41,7 +42,7 @@ func (s *State) predecessors() []node.Peer {
 // the machines of all predecessors are off, for each at most a quarter of the time a component
 // may take. It returns nothing if this machine is to go on alone: because it is the first,
 // because those before it are off, or because they take too long.
-func (s *State) takeTurn(ctx context.Context) (server string) {
+func (s *State) takeTurn(ctx context.Context) string {
 	before := s.predecessors()
 	limit := s.Node.Timeouts.ControlPlaneComponentHealthCheck.D() * time.Duration(min(len(before), 3)) / 4
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -54,23 +55,34 @@ func (s *State) takeTurn(ctx context.Context) (server string) {
 	}
 	for {
 		began := time.Now()
+		if server := s.firstHealthy(ctx, client, before); server != "" {
+			return server
+		}
 		before = slices.DeleteFunc(before, func(p node.Peer) bool {
-			if server == "" && health(ctx, client, s.serverOf(p)+"/livez") == nil {
-				server = s.serverOf(p)
-			}
 			if reachable(ctx, p) {
 				seen[p.Name] = time.Now()
 			}
 			return time.Since(seen[p.Name]) >= absence
 		})
-		if server != "" || len(before) == 0 {
-			return server
+		if len(before) == 0 {
+			return ""
 		}
 		phase.Report(ctx, fmt.Errorf("waiting for the API server of %s, which starts first", before[0].Name))
 		if !pause(ctx, breather(began)) {
-			return server
+			return ""
 		}
 	}
+}
+
+// firstHealthy returns the URL of the first of these machines' API servers that is healthy, or
+// nothing.
+func (s *State) firstHealthy(ctx context.Context, client *http.Client, peers []node.Peer) (server string) {
+	for _, p := range peers {
+		if health(ctx, client, s.serverOf(p)+"/livez") == nil {
+			return s.serverOf(p)
+		}
+	}
+	return ""
 }
 
 // markMeanwhile lets a predecessor's API server, as soon as one is healthy, mark this machine's
@@ -95,23 +107,23 @@ func (s *State) markThrough(ctx context.Context, peers []node.Peer) {
 	defer client.CloseIdleConnections()
 	for ctx.Err() == nil {
 		began := time.Now()
-		for _, p := range peers {
-			if health(ctx, client, s.serverOf(p)+"/livez") != nil {
-				continue
-			}
-			attempt, cancel := context.WithTimeout(ctx, healthTimeout)
-			c, err := s.clientOf(s.serverOf(p))
-			if err == nil {
-				err = s.dressNode(attempt, c)
-			}
-			cancel()
-			if err == nil {
-				s.Log.Info("control plane", "node", "marked", "through", p.Name)
-				return
-			}
+		if server := s.firstHealthy(ctx, client, peers); server != "" && s.markAt(ctx, server) == nil {
+			s.Log.Info("control plane", "node", "marked", "through", server)
+			return
 		}
 		pause(ctx, breather(began))
 	}
+}
+
+// markAt marks the node by way of one API server.
+func (s *State) markAt(ctx context.Context, server string) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	c, err := s.clientOf(server)
+	if err != nil {
+		return err
+	}
+	return s.dressNode(ctx, c)
 }
 
 // reachable says whether a machine is on: one that refuses a connection to etcd is.

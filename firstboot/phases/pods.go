@@ -89,10 +89,7 @@ func placeAPIServer(ctx context.Context, s *State) error {
 	if err := nameBaseImage(ctx, s); err != nil {
 		return err
 	}
-	stop := s.markMeanwhile(ctx)
-	server := s.takeTurn(ctx)
-	stop()
-	if server != "" {
+	if server := s.takeTurn(ctx); server != "" {
 		changed, err := s.pointKubelet(server)
 		if err == nil && changed {
 			err = s.RestartUnit(ctx, KubeletUnit)
