@@ -34,7 +34,7 @@ type pair struct {
 }
 
 // TestPair switches a control plane and a worker on at the same moment: what several machines
-// have to do with each other, small enough for every run of the tests.
+// have to do with each other, small enough for a host with two processors.
 func TestPair(t *testing.T) {
 	e := needLong(t)
 	p := e.startPair(t)

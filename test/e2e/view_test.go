@@ -86,17 +86,16 @@ func (v *view) apply(objects ...any) {
 		if err != nil {
 			v.Fatal(err)
 		}
-		_, err = v.try(string(text), "apply", "-f", "-")
 		// What the API server had no time for is asked again, as people would.
-		for range 5 {
-			if err == nil || !strings.Contains(err.Error(), "Error from server (Timeout)") {
+		for again := 5; ; again-- {
+			_, err := v.try(string(text), "apply", "-f", "-")
+			if err == nil {
 				break
 			}
+			if again == 0 || !strings.Contains(err.Error(), "Error from server (Timeout)") {
+				v.Fatal(err)
+			}
 			v.Logf("once more: %s", err)
-			_, err = v.try(string(text), "apply", "-f", "-")
-		}
-		if err != nil {
-			v.Fatal(err)
 		}
 	}
 }

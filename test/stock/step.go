@@ -72,7 +72,7 @@ func timeouts() object {
 }
 
 // patientEtcd does not elect a new leader because the old one, emulated, was slow to say that it
-// lives. kubeadm join gives up when etcd has no leader for two seconds.
+// lives. Clusters of package emulated have the same settings, so both are compared alike.
 func patientEtcd() object {
 	return object{"local": object{"extraArgs": []object{{"name": "heartbeat-interval", "value": "500"}, {"name": "election-timeout", "value": "5000"}}}}
 }
