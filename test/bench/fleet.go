@@ -3,12 +3,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/imgbuild/imgbuild/builder/tool"
 	"github.com/imgbuild/imgbuild/builder/vm"
@@ -101,26 +101,12 @@ func (r *running) finish(at time.Duration) {
 
 // allReady waits for the nodes and for what is done beside them.
 func (b *bench) allReady(r *running, beside func(context.Context, *running) error) error {
-	if beside == nil {
-		return r.WaitReady(b.ctx)
+	all, ctx := errgroup.WithContext(b.ctx)
+	all.Go(func() error { return r.WaitReady(ctx) })
+	if beside != nil {
+		all.Go(func() error { return beside(ctx, r) })
 	}
-	ctx, cancel := context.WithCancelCause(b.ctx)
-	defer cancel(nil)
-	var others sync.WaitGroup
-	others.Go(func() {
-		if err := beside(ctx, r); err != nil {
-			cancel(err)
-		}
-	})
-	err := r.WaitReady(ctx)
-	if err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		}
-		cancel(err)
-	}
-	others.Wait()
-	return cmp.Or(err, context.Cause(ctx))
+	return all.Wait()
 }
 
 // allFinished waits until every machine has done what it does by itself, and returns when the
