@@ -41,10 +41,15 @@ func newReceiver(token string) *receiver {
 
 // serve answers on l until the test ends; with config over TLS.
 func (r *receiver) serve(t *testing.T, l net.Listener, config *tls.Config) {
+	serveHTTP(t, l, config, r)
+}
+
+// serveHTTP serves until the test ends, over TLS unless config is nil.
+func serveHTTP(t *testing.T, l net.Listener, config *tls.Config, handler http.Handler) {
 	if config != nil {
 		l = tls.NewListener(l, config)
 	}
-	server := &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 	t.Cleanup(func() { server.Close() })
 	go server.Serve(l) //nolint:errcheck // it ends with the test
 }

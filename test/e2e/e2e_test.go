@@ -98,17 +98,25 @@ func (e env) output(args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
+// compile makes a static program for guests.
+func compile(root, pkg, to string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", to, pkg)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
+	}
+	return nil
+}
+
 // buildProbe compiles the in-guest probe and puts it on a disk.
 func buildProbe(root string) (string, error) {
 	dir := filepath.Join(root, "out/test/probe")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", filepath.Join(dir, "probe"), "./test/e2e/probe")
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%s: %w\n%s", cmd, err, out)
+	if err := compile(root, "./test/e2e/probe", filepath.Join(dir, "probe")); err != nil {
+		return "", err
 	}
 	disk := dir + ".erofs"
 	f, err := os.Create(disk)

@@ -12,12 +12,10 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -140,9 +138,7 @@ func (h *haCluster) mirror(port uint16, config *tls.Config, handle http.HandlerF
 	if err != nil {
 		h.Fatal(err)
 	}
-	server := &http.Server{Handler: handle, ReadHeaderTimeout: time.Minute}
-	h.Cleanup(func() { server.Close() })
-	go server.Serve(tls.NewListener(l, config)) //nolint:errcheck // it ends with the test
+	serveHTTP(h.T, l, config, handle)
 }
 
 // hasOwnNetwork expects nothing of the image's network, and services of IPVS.
@@ -177,11 +173,8 @@ func (h *haCluster) hasOwnNetwork(digest string) {
 func (e env) networkImage(t *testing.T) (image v1.Image, digest string) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "hostgw")
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", program, "./test/hostgw")
-	cmd.Dir = e.root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	if err := compile(e.root, "./test/hostgw", program); err != nil {
+		t.Fatal(err)
 	}
 	data, err := os.ReadFile(program)
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -22,6 +21,8 @@ import (
 	"github.com/vishvananda/netlink"
 	core "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
+
+	"github.com/imgbuild/imgbuild/firstboot/cluster"
 )
 
 // Where the manifest mounts the node's directories, and what the network puts there.
@@ -104,28 +105,13 @@ func list() ([]core.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := rest.HTTPClientFor(config)
+	client, err := cluster.New(config)
 	if err != nil {
 		return nil, err
 	}
-	defer client.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+"/api/v1/nodes", nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("listing nodes: %s", resp.Status)
-	}
-	var nodes core.NodeList
-	err = json.NewDecoder(resp.Body).Decode(&nodes)
-	return nodes.Items, err
+	return client.Nodes(ctx)
 }
 
 // configure tells the runtime how pods of this node are attached.
