@@ -153,10 +153,9 @@ func (e env) render(t *testing.T, o rendering) *rendered {
 	}
 	text += emulated.FewControllers + o.text
 	for pair := range slices.Chunk(o.instead, 2) {
-		if strings.Count(text, pair[0]) != 1 {
-			t.Fatalf("the starter does not have one %q", pair[0])
+		if text, err = emulated.Instead(text, pair[0], pair[1]); err != nil {
+			t.Fatal(err)
 		}
-		text = strings.Replace(text, pair[0], pair[1], 1)
 	}
 	put := func(name, content string) {
 		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o600); err != nil {

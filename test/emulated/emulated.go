@@ -5,7 +5,7 @@
 package emulated
 
 import (
-	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -22,10 +22,16 @@ const Cluster = before + after
 // come as often as advert says.
 func VIP(starter, advert string) (string, error) {
 	const address = "  address: 192.168.100.10\n"
-	if strings.Count(starter, address) != 1 {
-		return "", errors.New("the starter's virtual address is not 192.168.100.10")
+	return Instead(starter, address, address+"  advertInterval: "+advert+"\n  healthTimeout: 30s\n")
+}
+
+// Instead returns the text of a cluster file of the starter with something else in place of what it
+// has once.
+func Instead(starter, have, want string) (string, error) {
+	if strings.Count(starter, have) != 1 {
+		return "", fmt.Errorf("the starter does not have one %q", have)
 	}
-	return strings.Replace(starter, address, address+"  advertInterval: "+advert+"\n  healthTimeout: 30s\n", 1), nil
+	return strings.Replace(starter, have, want, 1), nil
 }
 
 // FewControllers is Cluster without the controllers that no boot test needs. Each of them takes
