@@ -27,6 +27,8 @@ const (
 	NodeFailed       Kind = "failed"
 	// CannotStart is the initrd's last word.
 	CannotStart Kind = "cannot-start"
+	// Oopsed is a fault in the kernel; Name is the trap. Some end in a panic.
+	Oopsed Kind = "oops"
 	// Panicked is a kernel panic.
 	Panicked Kind = "panic"
 	// APIAnswered and ReadySeen are observed by the host, through the API.
@@ -41,7 +43,7 @@ type Event struct {
 	// At is the time since QEMU was started.
 	At   time.Duration
 	Kind Kind
-	// Name is the phase, the mark or the node.
+	// Name is the phase, the mark, the node or the trap.
 	Name string
 	// State is the phase's: ok, checked, failed or retrying.
 	State string
@@ -78,14 +80,15 @@ var (
 	logPrefix = regexp.MustCompile(`^(?:\[ *[0-9.]+\] )?(?:[A-Za-z0-9_.-]+(?:\[[0-9]+\])?: )?(imgbuild: .*)$`)
 )
 
-// milestones are recognised by what a kernel message begins with.
+// milestones are recognised by what a kernel message begins with. A group is the event's name.
 var milestones = []struct {
 	prefix *regexp.Regexp
 	kind   Kind
 }{
 	{regexp.MustCompile(`^Linux version `), KernelStarted},
-	{regexp.MustCompile(`^Run /(init|sbin/init|usr/lib/systemd/systemd) as init process`), InitStarted},
+	{regexp.MustCompile(`^Run /(?:init|sbin/init|usr/lib/systemd/systemd) as init process`), InitStarted},
 	{regexp.MustCompile(`^systemd\[1\]: Switching root`), RootSwitched},
+	{regexp.MustCompile(`^Oops: ([^:]+): [0-9a-f]+ \[#`), Oopsed},
 	{regexp.MustCompile(`^Kernel panic - not syncing`), Panicked},
 }
 
@@ -108,8 +111,11 @@ func ParseLine(l Line) (Event, bool) {
 	e := Event{At: l.At, Text: l.Text, Uptime: -1}
 	if m := kernelLine.FindStringSubmatch(l.Text); m != nil {
 		for _, known := range milestones {
-			if known.prefix.MatchString(m[2]) {
+			if found := known.prefix.FindStringSubmatch(m[2]); found != nil {
 				e.Kind, e.Uptime = known.kind, seconds(m[1])
+				if len(found) > 1 {
+					e.Name = found[1]
+				}
 				return e, true
 			}
 		}

@@ -25,6 +25,8 @@ func TestParseLine(t *testing.T) {
 		{"[    4.674566] Run /init as init process", Event{Kind: InitStarted, Uptime: 4674566 * time.Microsecond}},
 		{"[   14.500000] systemd[1]: Switching root.", Event{Kind: RootSwitched, Uptime: 14500 * ms}},
 		{"[    4.538589] Kernel panic - not syncing: VFS", Event{Kind: Panicked, Uptime: 4538589 * time.Microsecond}},
+		{"[    5.199662] Oops: int3: 0000 [#2] PREEMPT SMP NOPTI", Event{Kind: Oopsed, Name: "int3", Uptime: 5199662 * time.Microsecond}},
+		{"[    5.199662] Oops: general protection fault, probably for non-canonical address 0x1: 0000 [#1] SMP", Event{Kind: Oopsed, Name: "general protection fault, probably for non-canonical address 0x1", Uptime: 5199662 * time.Microsecond}},
 		{`BdsDxe: starting Boot0001 "UEFI Misc Device" from PciRoot(0x0)`, Event{Kind: LoaderStarted, Uptime: -1}},
 		{"Booting initrd of imgbuild 0.1.0 (controlplane).", Event{Kind: InitStarted, Uptime: -1}},
 		{"Welcome to imgbuild 0.1.0 (controlplane)!", Event{Kind: RootSwitched, Uptime: -1}},

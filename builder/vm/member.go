@@ -33,7 +33,7 @@ type Member struct {
 	mu       sync.Mutex
 	machine  *Machine
 	outcome  *outcome // of the current boot; nil when switched off
-	failures int
+	failures Failures
 }
 
 // outcome is how a boot went.
@@ -94,11 +94,11 @@ func (m *Member) Start() error {
 	s.KernelArguments = append(slices.Clone(s.KernelArguments), "systemd.show_status=1", "rd.systemd.show_status=1")
 	o := newOutcome()
 	m.mu.Lock()
-	m.outcome, m.failures = o, 0
+	m.outcome, m.failures = o, Failures{}
 	m.mu.Unlock()
 	m.recorder.Reset()
 	machine, err := bootWith(m.fleet.ctx, m.fleet.tools, s, hooks{line: func(l Line) { m.line(o, l) },
-		note: func(text string) { m.fleet.emit(m.Host.Name, Event{Kind: Noted, Text: text, Uptime: -1}) }, reset: func() { m.rebooted(o) }})
+		note: m.note, reset: func() { m.rebooted(o) }})
 	if err != nil {
 		return hostError(m, err)
 	}
@@ -124,7 +124,7 @@ func (m *Member) rebooted(o *outcome) {
 	m.recorder.Reset()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.failures = 0
+	m.failures.Rebooted()
 	o.since = time.Now()
 }
 
@@ -156,14 +156,11 @@ func (m *Member) line(o *outcome, l Line) {
 		if f.api == nil {
 			m.ready(o, e.At)
 		}
-	case NodeFailed, CannotStart, Panicked:
-		m.mu.Lock()
-		m.failures++
-		again := e.Kind == NodeFailed && m.failures < failureLimit
-		m.mu.Unlock()
-		if again {
-			return // it tries again by itself
-		}
+	}
+	switch m.judge(e) {
+	case Restarts:
+		m.note(restartsBecause)
+	case Ended:
 		reason := e.Reason
 		if reason == "" {
 			reason = e.Text
@@ -171,6 +168,20 @@ func (m *Member) line(o *outcome, l Line) {
 		// A moment later, so that the lines that explain it are in the error.
 		time.AfterFunc(2*time.Second, func() { o.settle(m.machineFailure(fmt.Errorf("the node did not start: %s", reason))) })
 	}
+}
+
+func (m *Member) judge(e Event) Verdict {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.machine == nil { // not yet, or switched off
+		return m.failures.Judge(e, Auto)
+	}
+	return m.failures.Judge(e, m.machine.Spec.Accel)
+}
+
+// note remarks something to the user.
+func (m *Member) note(text string) {
+	m.fleet.emit(m.Host.Name, Event{Kind: Noted, Text: text, Uptime: -1})
 }
 
 // ready notes that the boot o succeeded, at a time since it began.

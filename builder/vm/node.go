@@ -26,19 +26,20 @@ type Node struct {
 
 	opts     Options
 	recorder *Recorder
-	failures int // of this run; touched by the console's goroutine only
 	ca       *pki.Pair
 	ctx      context.Context
 	cancel   context.CancelFunc
 	watching sync.WaitGroup
 
 	// started is closed when Machine is set or cannot be; console lines may come before.
-	started chan struct{}
-	emitMu  sync.Mutex
-	mu      sync.Mutex
-	outcome chan error // the current boot's: nil when Ready
-	settled bool
-	stop    context.CancelFunc // of the current boot's watcher
+	started  chan struct{}
+	emitMu   sync.Mutex
+	mu       sync.Mutex
+	failures Failures
+	accel    Accel      // known when QEMU runs
+	outcome  chan error // the current boot's: nil when Ready
+	settled  bool
+	stop     context.CancelFunc // of the current boot's watcher
 	// nextBoot is closed when the boot after the current one begins.
 	nextBoot chan struct{}
 }
@@ -92,6 +93,9 @@ func (n *Node) start(t *tool.Set) error {
 		return err
 	}
 	s := n.Machine.Spec
+	n.mu.Lock()
+	n.accel = s.Accel
+	n.mu.Unlock()
 	n.recorder.Machine = fmt.Sprintf("QEMU %s, %d CPUs, %d MiB, UEFI", s.Accel, s.CPUs, s.MemoryMiB)
 	if n.API, err = n.Machine.Forward(n.ctx, kubeAPIPort); err != nil {
 		return err
@@ -114,11 +118,15 @@ func (n *Node) start(t *tool.Set) error {
 	return n.watch()
 }
 
-// arm prepares for the outcome of one boot.
+// arm prepares for the outcome of one boot. Who waits for a boot that came to nothing waits for
+// the next.
 func (n *Node) arm() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.outcome, n.settled, n.nextBoot = make(chan error, 1), false, make(chan struct{})
+	if n.outcome == nil || n.settled {
+		n.outcome, n.settled = make(chan error, 1), false
+	}
+	n.nextBoot = make(chan struct{})
 }
 
 // settle delivers the outcome of the current boot once.
@@ -186,11 +194,11 @@ func (n *Node) line(l Line) {
 			n.recorder.Event(Event{At: e.At, Kind: ReadySeen, Uptime: -1})
 			n.settle(nil)
 		}
-	case NodeFailed, CannotStart, Panicked:
-		// The node tries again by itself, and what failed once may have been too early.
-		if n.failures++; e.Kind == NodeFailed && n.failures < failureLimit {
-			return
-		}
+	}
+	switch n.judge(e) {
+	case Restarts:
+		n.note(restartsBecause)
+	case Ended:
 		reason := e.Reason
 		if reason == "" {
 			reason = e.Text
@@ -207,6 +215,12 @@ func (n *Node) line(l Line) {
 			n.settle(n.Machine.Failure(fmt.Errorf("the node did not start: %s", reason)))
 		}()
 	}
+}
+
+func (n *Node) judge(e Event) Verdict {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.failures.Judge(e, n.accel)
 }
 
 // WaitReady returns when the node is Ready, failed, or took too long.
@@ -269,6 +283,9 @@ func (n *Node) rebooted() {
 	}
 	n.watching.Wait()
 	n.recorder.Reset()
+	n.mu.Lock()
+	n.failures.Rebooted()
+	n.mu.Unlock()
 	n.arm()
 	if err := n.watch(); err != nil {
 		n.settle(err)

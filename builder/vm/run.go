@@ -58,9 +58,6 @@ type Result struct {
 // kubeAPIPort is where the API server of the guest listens.
 const kubeAPIPort = 6443
 
-// failureLimit is how often first boot may fail in one boot before the run gives up.
-const failureLimit = 3
-
 // ReadyTimeout is how long a node may take unless Options say otherwise.
 const ReadyTimeout = 10 * time.Minute
 

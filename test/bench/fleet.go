@@ -140,6 +140,8 @@ func (b *bench) follow(title, host string, e vm.Event) {
 		what = "failed: " + e.Text
 	case vm.Mark:
 		what = e.Name
+	case vm.Noted:
+		what = e.Text
 	}
 	if what == "" || strings.HasPrefix(what, "ignition-") {
 		return

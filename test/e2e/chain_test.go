@@ -29,6 +29,8 @@ type chain struct {
 	// cuts are those still to come at each transition, by how long after it.
 	cuts map[string][]time.Duration
 	boot *chainBoot
+	// accel is what runs the machine, known a moment after its power came.
+	accel vm.Accel
 }
 
 // chainBoot is one boot of a chain.
@@ -36,7 +38,7 @@ type chainBoot struct {
 	// next delivers the boot's cut; ended how the boot ended instead, nil when the node is Ready.
 	next     chan powerCut
 	ended    chan error
-	failures int
+	failures vm.Failures
 	cut      bool
 	at       time.Duration // of the latest line
 	seen     []string      // since the cut was decided, and the reason for it
@@ -117,6 +119,13 @@ func (c *chain) begin() *chainBoot {
 	return c.boot
 }
 
+// on says what runs the machine.
+func (c *chain) on(a vm.Accel) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.accel = a
+}
+
 // line handles a console line of the current boot.
 func (c *chain) line(l vm.Line) {
 	c.mu.Lock()
@@ -130,16 +139,12 @@ func (c *chain) line(l vm.Line) {
 	if !ok || b.cut {
 		return
 	}
-	switch e.Kind {
-	case vm.NodeReady:
+	if e.Kind == vm.NodeReady {
 		b.end(nil)
-	case vm.NodeFailed:
-		// It tries again by itself, and what was cut may take a second try.
-		if b.failures++; b.failures == 3 {
-			b.end(fmt.Errorf("first boot failed three times: %s", l.Text))
-		}
-	case vm.CannotStart, vm.Panicked:
-		b.end(fmt.Errorf("the machine does not start: %s", l.Text))
+	}
+	// What was cut may take first boot a second try.
+	if b.failures.Judge(e, c.accel) == vm.Ended {
+		b.end(fmt.Errorf("the node did not start: %s", l.Text))
 	}
 }
 

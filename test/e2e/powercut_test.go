@@ -92,6 +92,7 @@ func TestPowerCutsWorker(t *testing.T) {
 // awaitCut waits for the cut of a boot, makes it and says so; or for the node to be Ready.
 func awaitCut(t *testing.T, c *chain, b *chainBoot, boot int, m *vm.Machine) bool {
 	t.Helper()
+	c.on(m.Spec.Accel)
 	select {
 	case cut := <-b.next:
 		time.Sleep(cut.after)

@@ -9,6 +9,7 @@
 //	probe cat FILE...  the files, one after the other
 //	probe sums DIR...  SHA-256 of every file below the directories, sorted
 //	probe exec PROGRAM ARG...
+//	probe panic FILE   say that the kernel met an int3 and make it panic, unless FILE, made before, exists
 package main
 
 import (
@@ -39,7 +40,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("name one of: facts, walk, cat, sums, exec")
+		return errors.New("name one of: facts, walk, cat, sums, exec, panic")
 	}
 	if err := joinHost(); err != nil {
 		return err
@@ -53,6 +54,8 @@ func run(args []string) error {
 		return cat(args[1:])
 	case "sums":
 		return sums(args[1:])
+	case "panic":
+		return panicOnce(args[1])
 	case "exec":
 		return unix.Exec(args[1], args[1:], []string{"PATH=/usr/sbin:/usr/bin", "HOME=/root", "LC_ALL=C.UTF-8"})
 	}
@@ -75,6 +78,20 @@ func joinHost() error {
 		return fmt.Errorf("joining the host's mounts: %w", err)
 	}
 	return unix.Chdir("/")
+}
+
+// panicOnce leaves the file on the disk and the kernel in a panic.
+func panicOnce(marker string) error {
+	f, err := os.OpenFile(marker, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	unix.Sync()
+	return errors.Join(f.Close(), os.WriteFile("/dev/kmsg", []byte("<0>Oops: int3: 0000 [#1] said by a test\n"), 0),
+		os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0))
 }
 
 func facts() error {
