@@ -108,7 +108,7 @@ func stockFleet(dir string, count int) (o vm.FleetOptions, join stock.Join, err 
 		address = address.Next()
 	}
 	endpoint := netip.AddrPortFrom(address, apiPort).String()
-	join = stock.Join{Endpoint: endpoint, Token: id + "." + secret, CAHashes: []string{pin}, ControlPlane: true, CertificateKey: key}
+	join = stock.Join{Endpoint: endpoint, Token: id + "." + secret, CAHashes: []string{pin}, ControlPlane: true, CertificateKey: key, Resumes: 5}
 	for i := range count {
 		m := stock.Machine{Name: fmt.Sprintf("cp-%d", i+1), Address: address, PodRange: podRange(i)}
 		switch i {

@@ -71,7 +71,7 @@ func (a Agent) Do(ctx context.Context, s Step) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return a.Run(ctx, "umask 077; cat > "+configPath+" <<'END_OF_CONFIG'\n"+strings.TrimSuffix(string(config), "\n")+"\nEND_OF_CONFIG\numask 022; "+s.command()+" </dev/null\n")
+	return a.Run(ctx, "umask 077; cat > "+configPath+" <<'END_OF_CONFIG'\n"+strings.TrimSuffix(string(config), "\n")+"\nEND_OF_CONFIG\numask 022; { "+s.command()+"; } </dev/null\n")
 }
 
 func (a Agent) post(ctx context.Context, script string) (r answer, err error) {

@@ -4,6 +4,7 @@ package stock
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -50,6 +51,9 @@ type Join struct {
 	// ControlPlane joins as one, with the authorities that CertificateKey decrypts.
 	ControlPlane   bool
 	CertificateKey string
+	// Resumes is how often kubeadm is told to go on from its phase etcd-join when it gives up.
+	// There it lists the members of etcd once and waits 2 s, too little for slow machines.
+	Resumes int
 }
 
 type object = map[string]any
@@ -130,7 +134,8 @@ func (j Join) config(name string, address netip.Addr) ([]byte, error) {
 }
 
 func (j Join) command() string {
-	return program + " join --config " + configPath + " --ignore-preflight-errors=SystemVerification"
+	join := program + " join --config " + configPath + " --ignore-preflight-errors=SystemVerification"
+	return join + strings.Repeat(" || "+join+" --skip-phases=preflight,control-plane-prepare,check-etcd,kubelet-start", j.Resumes)
 }
 
 func (Join) mark() string { return JoinMark }

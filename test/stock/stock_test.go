@@ -43,6 +43,8 @@ func TestGuest(t *testing.T) {
 			Network: &Network{Bits: 24, Gateway: netip.MustParseAddr("192.0.2.1"), Routes: map[netip.Prefix]netip.Addr{netip.MustParsePrefix("10.244.8.0/24"): netip.MustParseAddr("192.0.2.12")}},
 			Step:    Join{Endpoint: "192.0.2.10:6443", Token: token, ControlPlane: true, CertificateKey: key}},
 			[]string{"kubeadm join"}, "  certificateKey: " + key},
+		"slow": {Machine{Name: "cp-2", Address: address, Step: Join{Endpoint: "192.0.2.10:6443", Token: token, ControlPlane: true, CertificateKey: key, Resumes: 2}},
+			[]string{"kubeadm join", " || ", "kubeadm join", "--skip-phases=preflight,", " || ", "kubeadm join", "kubelet-start\nmark " + JoinMark}, "  certificateKey: " + key},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
