@@ -79,7 +79,7 @@ func TestStockJoins(t *testing.T) {
 	token, key := renderedSecrets(t, dir)
 	join := stock.Join{Endpoint: ix.Endpoint, Token: token, CAHashes: []string{caHash(t, pkiDir)}}
 	controlPlane := join
-	controlPlane.ControlPlane, controlPlane.CertificateKey = true, key
+	controlPlane.ControlPlane, controlPlane.CertificateKey, controlPlane.Resumes = true, key, 5
 	x.join(map[string]stock.Join{worker.Name: join})
 	x.eventually("the stock worker is Ready", 2*bootTimeout, func() error { return x.ready(2) })
 	t.Run("pods", func(t *testing.T) { x.with(t).podsReach(ours.Name, worker.Name, worker.Name) })
