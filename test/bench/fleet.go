@@ -39,7 +39,7 @@ type power struct {
 // fleet.
 func (b *bench) powerOn(qemu *tool.Set, p power) (_ *running, err error) {
 	b.say("%s: switched on", p.title)
-	p.Machine.Image, p.Machine.DiskSize, p.Machine.Accel = b.image, diskSize, vm.TCG
+	p.Machine.Image, p.Machine.DiskSize, p.Machine.Accel, p.Machine.CPUs = b.image, diskSize, vm.TCG, b.machineCPUs
 	r := &running{finished: make(chan time.Duration, len(p.Hosts))}
 	p.Events = func(host string, e vm.Event) {
 		b.follow(p.title, host, e)

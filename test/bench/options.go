@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/pflag"
+
+	"github.com/imgbuild/imgbuild/builder/vm"
 )
 
 // options are what the command line says.
@@ -18,7 +20,9 @@ type options struct {
 	// address, and outages how often a machine that owns it goes and comes back.
 	runs, kills, outages int
 	cpus                 []int
-	shapes               []shape
+	// machineCPUs is the number of virtual CPUs of each machine of a cluster.
+	machineCPUs int
+	shapes      []shape
 	// asked says that parts were named, so that none of them may be left out.
 	asked bool
 }
@@ -30,6 +34,7 @@ func parse(args []string) (o options, chosen []part, err error) {
 	flags.IntVar(&o.runs, "runs", 3, "how often each thing is measured")
 	flags.IntSliceVar(&o.cpus, "cpus", processors(), "boot: virtual CPUs of the machine, one measurement for each")
 	shapes := flags.StringSlice("shapes", []string{"1", "3", "3+1"}, "cluster: control planes, or control planes+workers")
+	flags.IntVar(&o.machineCPUs, "machine-cpus", vm.FleetCPUs, "cluster: virtual CPUs of each machine; stock kubeadm is measured beside it with 2 or more")
 	flags.IntVar(&o.kills, "kills", 20, "failover, cluster: how often the owner of the virtual address loses keepalived, its link or its API server")
 	flags.IntVar(&o.outages, "outages", 3, "cluster: how often the owner's link is cut and healed, and its machine killed and started again")
 	if err := flags.Parse(args); err != nil {
@@ -42,6 +47,9 @@ func parse(args []string) (o options, chosen []part, err error) {
 		if n < 1 {
 			return o, nil, fmt.Errorf("--cpus %d: not a number of processors", n)
 		}
+	}
+	if o.machineCPUs < 1 {
+		return o, nil, fmt.Errorf("--machine-cpus %d: not a number of processors", o.machineCPUs)
 	}
 	for _, text := range *shapes {
 		s, err := parseShape(text)

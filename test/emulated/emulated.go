@@ -25,11 +25,10 @@ func VIP(starter, advert string) (string, error) {
 	return Instead(starter, address, address+"  advertInterval: "+advert+"\n  healthTimeout: 30s\n")
 }
 
-// Instead returns the text of a cluster file of the starter with something else in place of what it
-// has once.
+// Instead returns the text of a cluster file with something else in place of what it has once.
 func Instead(starter, have, want string) (string, error) {
 	if strings.Count(starter, have) != 1 {
-		return "", fmt.Errorf("the starter does not have one %q", have)
+		return "", fmt.Errorf("the text does not have one %q", have)
 	}
 	return strings.Replace(starter, have, want, 1), nil
 }
