@@ -36,7 +36,7 @@ type pair struct {
 // TestPair switches a control plane and a worker on at the same moment: what several machines
 // have to do with each other, small enough for a host with two processors.
 func TestPair(t *testing.T) {
-	e := needLong(t)
+	e := need(t)
 	p := e.startPair(t)
 	p.waitReady()
 	for _, step := range []struct {
