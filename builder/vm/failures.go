@@ -2,6 +2,8 @@
 
 package vm
 
+import "fmt"
+
 // failureLimit is how often first boot may fail in one boot before the run gives up.
 const failureLimit = 3
 
@@ -64,3 +66,11 @@ func (f *Failures) Judge(e Event, a Accel) Verdict {
 
 // Rebooted begins the machine's next boot.
 func (f *Failures) Rebooted() { f.failed, f.stale = 0, false }
+
+// notStarted is the error of a boot that an event has ended.
+func notStarted(e Event) error {
+	if e.Reason != "" {
+		return fmt.Errorf("the node did not start: %s", e.Reason)
+	}
+	return fmt.Errorf("the node did not start: %s", e.Text)
+}

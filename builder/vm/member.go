@@ -98,7 +98,7 @@ func (m *Member) Start() error {
 	m.mu.Unlock()
 	m.recorder.Reset()
 	machine, err := bootWith(m.fleet.ctx, m.fleet.tools, s, hooks{line: func(l Line) { m.line(o, l) },
-		note: m.note, reset: func() { m.rebooted(o) }})
+		note: func(text string) { m.note(0, text) }, reset: func() { m.rebooted(o) }})
 	if err != nil {
 		return hostError(m, err)
 	}
@@ -151,22 +151,15 @@ func (m *Member) line(o *outcome, l Line) {
 		return
 	}
 	f.emit(name, e)
-	switch e.Kind {
-	case NodeReady:
-		if f.api == nil {
-			m.ready(o, e.At)
-		}
+	if e.Kind == NodeReady && f.api == nil {
+		m.ready(o, e.At)
 	}
 	switch m.judge(e) {
 	case Restarts:
-		m.note(restartsBecause)
+		m.note(e.At, restartsBecause)
 	case Ended:
-		reason := e.Reason
-		if reason == "" {
-			reason = e.Text
-		}
 		// A moment later, so that the lines that explain it are in the error.
-		time.AfterFunc(2*time.Second, func() { o.settle(m.machineFailure(fmt.Errorf("the node did not start: %s", reason))) })
+		time.AfterFunc(2*time.Second, func() { o.settle(m.machineFailure(notStarted(e))) })
 	}
 }
 
@@ -180,8 +173,8 @@ func (m *Member) judge(e Event) Verdict {
 }
 
 // note remarks something to the user.
-func (m *Member) note(text string) {
-	m.fleet.emit(m.Host.Name, Event{Kind: Noted, Text: text, Uptime: -1})
+func (m *Member) note(at time.Duration, text string) {
+	m.fleet.emit(m.Host.Name, Event{At: at, Kind: Noted, Text: text, Uptime: -1})
 }
 
 // ready notes that the boot o succeeded, at a time since it began.

@@ -89,7 +89,7 @@ func (n *Node) start(t *tool.Set) error {
 	// initrd ends.
 	o.Spec.KernelArguments = append(slices.Clone(o.Spec.KernelArguments), "systemd.show_status=1", "rd.systemd.show_status=1")
 	n.arm()
-	if n.Machine, err = bootWith(n.ctx, t, o.Spec, hooks{line: n.line, note: n.note, reset: n.rebooted}); err != nil {
+	if n.Machine, err = bootWith(n.ctx, t, o.Spec, hooks{line: n.line, note: func(text string) { n.note(0, text) }, reset: n.rebooted}); err != nil {
 		return err
 	}
 	s := n.Machine.Spec
@@ -168,7 +168,9 @@ func (n *Node) observe(kind Kind) {
 	n.emit(e)
 }
 
-func (n *Node) note(text string) { n.emit(Event{Kind: Noted, Text: text, Uptime: -1}) }
+func (n *Node) note(at time.Duration, text string) {
+	n.emit(Event{At: at, Kind: Noted, Text: text, Uptime: -1})
+}
 
 func (n *Node) emit(e Event) {
 	if n.opts.Events != nil {
@@ -188,21 +190,14 @@ func (n *Node) line(l Line) {
 		return
 	}
 	n.emit(e)
-	switch e.Kind {
-	case NodeReady:
-		if n.ca == nil {
-			n.recorder.Event(Event{At: e.At, Kind: ReadySeen, Uptime: -1})
-			n.settle(nil)
-		}
+	if e.Kind == NodeReady && n.ca == nil {
+		n.recorder.Event(Event{At: e.At, Kind: ReadySeen, Uptime: -1})
+		n.settle(nil)
 	}
 	switch n.judge(e) {
 	case Restarts:
-		n.note(restartsBecause)
+		n.note(e.At, restartsBecause)
 	case Ended:
-		reason := e.Reason
-		if reason == "" {
-			reason = e.Text
-		}
 		// A moment later, so that the lines that explain it are in the error.
 		go func() {
 			select {
@@ -212,7 +207,7 @@ func (n *Node) line(l Line) {
 			if <-n.started; n.Machine == nil {
 				return
 			}
-			n.settle(n.Machine.Failure(fmt.Errorf("the node did not start: %s", reason)))
+			n.settle(n.Machine.Failure(notStarted(e)))
 		}()
 	}
 }
