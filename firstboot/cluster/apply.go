@@ -144,11 +144,14 @@ func (t target) addressTaken(ctx context.Context, refused error) error {
 	return err
 }
 
-// passing says that an address was refused for a reason that does not last: somebody else
-// allocates it at the moment, or an API server beside this one, which has just begun too, is
-// writing down the range for the first time.
+// passing says that an address was refused for a reason that does not last. The API server calls
+// whatever keeps it from allocating an address a fault of the Service: that somebody else does
+// it at the moment, that an API server beside it, which has just begun too, is writing down the
+// range for the first time, that etcd was too slow. What lasts is an address outside the range.
 func passing(refused error) bool {
-	return strings.Contains(refused.Error(), "already allocated") || strings.Contains(refused.Error(), "does not match the current range")
+	text := refused.Error()
+	return strings.Contains(text, "already allocated") ||
+		strings.Contains(text, "failed to allocate IP") && !strings.Contains(text, "is not in the valid range")
 }
 
 // keepServiceFields copies what a Service may not lose on update.

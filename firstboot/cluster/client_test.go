@@ -220,12 +220,15 @@ func TestServiceWhoseAddressIsTaken(t *testing.T) {
 	if err := c.Apply(t.Context(), svc, true); err != nil || len(s.log) != 2 {
 		t.Errorf("it exists: %v, %v", err, s.log)
 	}
-	s = &server{failures: []metav1.StatusReason{metav1.StatusReasonInvalid}}
-	c = start(t, s)
-	if err := c.Apply(t.Context(), svc, true); err == nil || len(s.log) != 2 {
-		t.Errorf("invalid for another reason: %v, %v", err, s.log)
+	for _, why := range []string{"", "failed to allocate IP 10.96.0.10: the provided IP (10.96.0.10) is not in the valid range. The range of valid IPs is 10.0.0.0/24"} {
+		s = &server{failures: []metav1.StatusReason{metav1.StatusReasonInvalid}, taken: why}
+		c = start(t, s)
+		if err := c.Apply(t.Context(), svc, true); err == nil || len(s.log) != 2 {
+			t.Errorf("invalid for another reason, %q: %v, %v", why, err, s.log)
+		}
 	}
-	for _, why := range []string{"provided IP is already allocated", "failed to allocate IP 10.96.0.10: the provided network does not match the current range"} {
+	for _, why := range []string{"provided IP is already allocated", "failed to allocate IP 10.96.0.10: the provided network does not match the current range",
+		"failed to allocate IP 10.96.0.10: etcdserver: request timed out"} {
 		s = &server{failures: []metav1.StatusReason{metav1.StatusReasonInvalid}, taken: why}
 		c = start(t, s)
 		if err := c.Apply(t.Context(), svc, true); err != nil || len(s.log) != 3 {
