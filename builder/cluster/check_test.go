@@ -102,7 +102,7 @@ func TestProblems(t *testing.T) {
 		{with("networking: {podSubnet: '10.244.0.0/16,fd00::/48'}"), "networking.podSubnet: value \"10.244.0.0/16,fd00::/48\": names two ranges: dual-stack clusters are not supported"},
 		{with("networking: {podSubnet: 10.244.0.0/16, serviceSubnet: 'fd00::/112'}"), "is of another address family than networking.podSubnet"},
 		{with("networking: {podSubnet: x}"), `networking.podSubnet: value "x": is not an address range`},
-		{with("networking: {podSubnet: 10.96.0.0/16}"), "overlaps cluster.networking.podSubnet"},
+		{with("networking: {podSubnet: 10.96.0.0/16}"), "overlaps networking.podSubnet"},
 		{with("networking: {podSubnet: 192.0.0.0/16}"), "hostNetwork.subnet: value \"192.0.2.0/24\": overlaps networking.podSubnet"},
 		{with("networking: {serviceSubnet: 10.96.0.1/12}"), "has bits set behind the prefix; allowed: 10.96.0.0/12"},
 		{with("networking: {serviceSubnet: 10.96.0.0/30}"), "networking.serviceSubnet: value \"10.96.0.0/30\": has a prefix length that does not work"},
@@ -308,9 +308,11 @@ func TestWarnings(t *testing.T) {
 // Everything that is wrong is reported by one check.
 func TestAllProblemsAtOnce(t *testing.T) {
 	text := strings.Replace(with("name: Demo"), "address: 192.0.2.12", "address: 192.0.2.11", 1)
-	text = strings.Replace(text, "hosts:\n", "colour: red\nbutane: [bad.bu]\nhosts:\n", 1)
+	text = strings.Replace(text, "hosts:\n", "colour: red\nplatform: hetzner\nbutane: [bad.bu]\netcd: {cpuRequest: much}\nhosts:\n", 1)
+	text = strings.Replace(text, "{podSubnet: 10.244.0.0/16}", "{podSubnet: 10.96.0.0/16, proxyMode: ebpf}", 1)
 	_, err := Parse("cluster.yaml", place(t, "bad.bu", "variant: fcos\nversion: 1.6.0\nstorage:\n  files:\n    - path: relative\n"), []byte(text))
-	for _, want := range []string{"name: value", "colour: is not", "hosts[1].address", "bad.bu:5:13"} {
+	for _, want := range []string{"name: value", "colour: is not", "hosts[1].address", "bad.bu:5:13", "overlaps networking.podSubnet",
+		`networking.proxyMode: value "ebpf"`, "etcd.cpuRequest", "would put private keys"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %v", want, err)
 		}

@@ -144,12 +144,14 @@ var standIns = material{
 }
 
 // documents lets the node document's own checks judge what would become of each host, and
-// reports what they find at the keys that the values come from.
+// reports what they find at the keys that the values come from. What is wrong already is not
+// reported again, in other words, and neither is what may only follow from it.
 func (v *validator) documents() {
-	if v.doc.Err() != nil {
-		return // what is wrong already would be reported again, in other words
-	}
+	wrong := v.doc.Problems()
 	for i := range v.c.Hosts {
+		if about(wrong, fmt.Sprintf("hosts[%d]", i)) {
+			continue
+		}
 		m := standIns
 		if v.c.PKI.Mode == node.PKIGenerate {
 			m.pins = nil
@@ -159,11 +161,15 @@ func (v *validator) documents() {
 			_, err = node.Parse(v.c.Hosts[i].Name, text)
 		}
 		problems, ok := err.(strict.Problems)
-		if err != nil && !ok {
+		if err != nil && !ok && len(wrong) == 0 {
 			v.fail(fmt.Sprintf("hosts[%d]", i), err.Error())
 		}
 		for _, p := range problems {
 			at, known := v.origin(i, p.Path)
+			if len(wrong) > 0 && (!known || about(wrong, at)) {
+				continue
+			}
+			p.Message = strings.ReplaceAll(p.Message, "cluster.networking.", "networking.")
 			if !known {
 				p.Message = p.Path + " " + p.Message
 			}
@@ -172,9 +178,19 @@ func (v *validator) documents() {
 	}
 }
 
+// about says whether one of the problems is with the value at path, something in it or something
+// around it.
+func about(problems strict.Problems, path string) bool {
+	within := func(inner, outer string) bool {
+		rest, ok := strings.CutPrefix(inner, outer)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	}
+	return slices.ContainsFunc(problems, func(p strict.Problem) bool { return within(p.Path, path) || within(path, p.Path) })
+}
+
 // origins maps keys of the node document to those of cluster.yaml.
 var origins = []struct{ from, to string }{
-	{"cluster.endpoint", "endpoint"}, {"cluster.name", "name"}, {"cluster.kubernetesVersion", "kubernetesVersion"},
+	{"cluster.endpointMode", "endpoint.mode"}, {"cluster.endpoint", "endpoint"}, {"cluster.name", "name"}, {"cluster.kubernetesVersion", "kubernetesVersion"},
 	{"cluster.kubelet.", "kubelet."}, {"cluster.networking.", "networking."}, {"cluster.proxyMode", "networking.proxyMode"},
 	{"pki.", "pki."}, {"bootstrapTokens[0].ttl", "join.tokenTTL"}, {"apiServer.", "apiServer."}, {"etcd.", "etcd."},
 	{"controllerManager.", "controllerManager."}, {"scheduler.", "scheduler."},

@@ -103,12 +103,18 @@ func (p platform) size(config []byte) int {
 // and that it is not too large. Every host's config is made on trial, with stand-ins for
 // secrets, so that what Ignition would refuse is known before anything is written.
 func (v *validator) userData() {
-	if !strict.OneOf(v.doc, "userData.secrets", v.c.UserData.Secrets, refuseSecrets, acceptTokens, acceptAll) || v.doc.Err() != nil || len(v.extra) > 0 {
+	if !strict.OneOf(v.doc, "userData.secrets", v.c.UserData.Secrets, refuseSecrets, acceptTokens, acceptAll) {
 		return
+	}
+	wrong := v.doc.Problems()
+	for i := range v.c.Hosts {
+		v.consent(i, &v.c.Hosts[i])
+	}
+	if len(wrong) > 0 || len(v.extra) > 0 {
+		return // there is no config whose size could be told
 	}
 	for i := range v.c.Hosts {
 		h := &v.c.Hosts[i]
-		v.consent(i, h)
 		at := fmt.Sprintf("hosts[%d]", i)
 		config, err := v.trial(h)
 		if err != nil {
