@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -29,9 +30,10 @@ type power struct {
 	vm.FleetOptions
 	// finished recognises that a machine has done everything that it does by itself.
 	finished func(vm.Event) bool
-	// whole says that the machines are Ready only when each is finished as well.
-	whole bool
-	// beside does something while they boot, when it is not nil; what goes wrong in it ends them.
+	// lenient says that machines that are Ready and never finish are measured all the same.
+	lenient bool
+	// beside does something while they boot, when it is not nil, until the context it is given
+	// ends. What goes wrong in it is as if a machine did not finish.
 	beside func(context.Context, *running) error
 }
 
@@ -55,28 +57,39 @@ func (b *bench) powerOn(qemu *tool.Set, p power) (_ *running, err error) {
 			r.Close()
 		}
 	}()
-	if err = b.allReady(r, p.beside); err != nil {
-		return nil, err
+	cancelable, cancel := context.WithCancel(b.ctx)
+	beside, ctx := errgroup.WithContext(cancelable)
+	defer func() { cancel(); _ = beside.Wait() }() // what it returns is the cause of ctx by then
+	if p.beside != nil {
+		beside.Go(func() error { return p.beside(ctx, r) })
+	}
+	if err = r.WaitReady(ctx); err != nil {
+		return nil, because(ctx, err)
 	}
 	result := r.Result()
 	r.ready, r.line = result.Ready.D().Seconds(), result.Timeline
-	if !p.whole {
-		if err := r.used(); err != nil {
-			return nil, err
-		}
-		b.say("%s: all Ready in %.1f s", p.title, r.ready)
-	}
-	last, err := b.allFinished(r, bootLimit)
-	if err != nil {
+	if err = r.used(); err != nil {
 		return nil, err
 	}
-	r.done = max(r.ready, last.Seconds())
-	b.say("%s: all done in %.1f s", p.title, r.done)
-	if p.whole {
-		r.ready = r.done
-		err = r.used()
+	b.say("%s: all Ready in %.1f s", p.title, r.ready)
+	last, err := r.allFinished(ctx, bootLimit)
+	switch {
+	case err == nil:
+		r.done = max(r.ready, last.Seconds())
+		b.say("%s: all done in %.1f s", p.title, r.done)
+	case p.lenient && b.ctx.Err() == nil:
+		b.say("%s: not all done: %v", p.title, err)
+		err = nil
 	}
 	return r, err
+}
+
+// because is err, or what ended ctx where that is the reason for it.
+func because(ctx context.Context, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // used notes what the machines have cost so far.
@@ -99,19 +112,9 @@ func (r *running) finish(at time.Duration) {
 	}
 }
 
-// allReady waits for the nodes and for what is done beside them.
-func (b *bench) allReady(r *running, beside func(context.Context, *running) error) error {
-	all, ctx := errgroup.WithContext(b.ctx)
-	all.Go(func() error { return r.WaitReady(ctx) })
-	if beside != nil {
-		all.Go(func() error { return beside(ctx, r) })
-	}
-	return all.Wait()
-}
-
 // allFinished waits until every machine has done what it does by itself, and returns when the
 // last one had. It can be called once.
-func (b *bench) allFinished(r *running, within time.Duration) (last time.Duration, err error) {
+func (r *running) allFinished(ctx context.Context, within time.Duration) (last time.Duration, err error) {
 	limit := time.After(within)
 	for range r.Members {
 		select {
@@ -119,8 +122,8 @@ func (b *bench) allFinished(r *running, within time.Duration) (last time.Duratio
 			last = max(last, at)
 		case <-limit:
 			return 0, fmt.Errorf("the nodes are Ready, but not every machine was done after %s", within)
-		case <-b.ctx.Done():
-			return 0, b.ctx.Err()
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
 		}
 	}
 	return last, nil

@@ -30,8 +30,8 @@ const (
 // booted is one boot, of one machine or of several together.
 type booted struct {
 	ready     float64 // seconds from power-on
-	done      float64 // seconds from power-on until the machines of a cluster have nothing left to do
-	processor float64 // seconds of the host's processors used until then
+	done      float64 // seconds from power-on until the machines of a cluster have nothing left to do; 0: they never came there
+	processor float64 // seconds of the host's processors used until ready
 	line      *timeline.Timeline
 }
 
