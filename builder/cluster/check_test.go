@@ -60,7 +60,7 @@ func TestProblems(t *testing.T) {
 		"none.bu", "storage: {}\n", "own.bu", "variant: fcos\nversion: 1.6.0\nstorage: {files: [{path: /etc/imgbuild/node.yaml}]}\n",
 		"exp.bu", "variant: fcos\nversion: 1.7.0-experimental\n", "broken.bu", "variant: [\n", "text", "hello", "key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("hush")})), "torn", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("hush")})),
 		"fine.bu", "variant: fcos\nversion: 1.6.0\n", "link.bu", "variant: fcos\nversion: 1.6.0\nstorage: {links: [{path: /etc/imgbuild/node.yaml, target: /x}]}\n",
-		"clash.bu", "variant: fcos\nversion: 1.6.0\nstorage: {links: [{path: /etc/imgbuild, target: /x}]}\n", "two", "a b", "many", "variant: fcos\nversion: 1.6.0\nstorage: {files: [{path: /f, contents: {inline: '"+noise(20000)+"'}}]}\n")
+		"clash.bu", "variant: fcos\nversion: 1.6.0\nstorage: {links: [{path: /etc/imgbuild, target: /x}]}\n", "two", "a b", "bom", "\ufeffhush", "many", "variant: fcos\nversion: 1.6.0\nstorage: {files: [{path: /f, contents: {inline: '"+noise(20000)+"'}}]}\n")
 	for _, c := range []struct{ text, want string }{
 		{with("apiVersion: v1"), `cluster.yaml:1:13: apiVersion: value "v1": is not known; allowed: imgbuild.io/v1alpha1`},
 		{with("kind: Node"), `kind: value "Node": is not known; allowed: Cluster`},
@@ -116,7 +116,7 @@ func TestProblems(t *testing.T) {
 		{with("hostNetwork: {addressing: static}"), "hosts[0].address: value \"192.0.2.11\": has no subnet"},
 		{with("hostNetwork: {subnet: 192.0.2.0}"), `hostNetwork.subnet: value "192.0.2.0": is not an address range`},
 		{with("hostNetwork: {subnet: 192.0.2.0/29}"), "hosts[0].address: value \"192.0.2.11\": lies outside the subnet"},
-		{with("hostNetwork: {subnet: 192.0.2.0/24, gateway: 192.0.3.1}"), "hostNetwork.gateway: value \"192.0.3.1\": lies outside hostNetwork.subnet"},
+		{with("hostNetwork: {subnet: 192.0.2.0/24, gateway: 192.0.3.1}"), "hostNetwork.gateway: value \"192.0.3.1\": lies outside the subnet"},
 		{with("hostNetwork: {gateway: x}"), `hostNetwork.gateway: value "x": is not a usable`},
 		{with("hostNetwork: {dns: [x]}"), `hostNetwork.dns[0]: value "x": is not a usable`},
 		{with("hostNetwork: {interface: 'a=b'}"), `hostNetwork.interface: value "a=b": is not an interface name`},
@@ -174,6 +174,7 @@ func TestProblems(t *testing.T) {
 		{with("callback: {caFile: text}"), "callback.url: is missing"},
 		{with("callback: {url: 'https://x/', caFile: text}"), `callback.caFile: value "text": holds no certificate`},
 		{with("callback: {url: 'https://x/', tokenFile: two}"), `callback.tokenFile: value "two": does not hold one token`},
+		{with("callback: {url: 'https://x/', tokenFile: bom}"), `callback.tokenFile: value "bom": cannot be sent as a bearer token`},
 		{with("callback: {url: 'https://x/', tokenFile: absent}"), `callback.tokenFile: value "absent": cannot be read`},
 		{with("timeServers: ['a b']"), `timeServers[0]: value "a b": is neither`},
 		{with("registries: [{mirrors: [{url: 'https://m'}]}]"), "registries[0].host: is missing"},
@@ -241,6 +242,10 @@ func TestProblems(t *testing.T) {
 		{withHost("name: x, role: worker, address: 192.0.2.30, match: {serial: ' s'}"), `hosts[4].match.serial: value " s": begins or ends`},
 		{withHost("name: x, role: worker, address: 192.0.2.30, match: {serial: s1}"), "hosts[4].match.serial: value \"s1\": is also that of hosts[3]"},
 		{withHost("name: x, role: worker, address: 192.0.2.30, network: {vlan: 5000}"), `hosts[4].network.vlan: value "5000": is out of range`},
+		{withHost("name: x, role: worker, address: 198.51.100.30, network: {subnet: 198.51.100.0/24}"), `hosts[4].network.subnet: value "198.51.100.0/24": does not hold the gateway 192.0.2.1`},
+		{withHost("name: x, role: worker, address: 192.0.2.30, network: {gateway: 192.0.3.1}"), `hosts[4].network.gateway: value "192.0.3.1": lies outside the subnet`},
+		{strings.Replace(withHost("name: x, role: worker, address: 192.0.2.30, network: {interface: eth0}"), "addressing: static", "addressing: static, bond: {members: [eno1]}", 1),
+			`hosts[4].network.interface: value "eth0": has no meaning with the bond of hostNetwork`},
 		{withHost("name: x, role: worker, address: 192.0.2.30, labels: {a: 'b c'}"), `hosts[4].labels.a: value "b c": is not a label value`},
 		{withHost("name: x, role: worker, address: 192.0.2.30, taints: [{key: k, effect: x}]"), `hosts[4].taints[0].effect: value "x": is not known`},
 		{withHost("name: x, role: worker, address: 192.0.2.30, kubelet: {maxPods: -1}"), `hosts[4].kubelet.maxPods: value "-1": is negative`},
@@ -250,6 +255,7 @@ func TestProblems(t *testing.T) {
 		{withHost("name: x, role: worker, address: 192.0.2.30, platform: x"), `hosts[4].platform: value "x": is not a platform`},
 		{strings.Replace(strings.Replace(base, "addressing: static", "addressing: dhcp", 1), "address: 192.0.2.11, ", "", 1), "hosts[0].address: is missing: control planes have to know each other"},
 		{"apiVersion: imgbuild.io/v1alpha1\nkind: Cluster\nname: a\nhosts: [{name: a, role: control-plane}]", "hosts[0].address: is missing, and so is endpoint.name"},
+		{"apiVersion: imgbuild.io/v1alpha1\nkind: Cluster\nname: a\nendpoint: {name: api.example.org}\npki: {mode: external}\nhosts: [{name: a, role: control-plane}]", "hosts[0].address: is missing, and certificates that are signed elsewhere hold it"},
 		{strings.Replace(strings.Replace(base, "vip: {provider: keepalived, address: 192.0.2.10}\n", "", 1), "mode: vip", "mode: direct", 1), "endpoint.name: is missing: with several control planes"},
 		{strings.Replace(strings.Replace(base, "vip: {provider: keepalived, address: 192.0.2.10}\n", "", 1), "mode: vip", "mode: local, port: 6443", 1), `endpoint.port: value "6443": is also apiServer.port`},
 		{"", "is empty"},
@@ -315,6 +321,22 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		`networking.proxyMode: value "ebpf"`, "etcd.cpuRequest", "would put private keys"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %v", want, err)
+		}
+	}
+}
+
+// What is wrong with the only host does not keep what all hosts share from being judged.
+func TestAWrongHostHidesNothing(t *testing.T) {
+	for _, hosts := range []string{"hosts: [{name: Cp-1, role: control-plane, address: 192.0.2.11}]", "hosts: [{name: w-1, role: worker}]"} {
+		_, err := Parse("cluster.yaml", t.TempDir(), []byte("apiVersion: imgbuild.io/v1alpha1\nkind: Cluster\nname: demo\nnetworking: {podSubnet: 10.96.0.0/16}\nkubelet: {systemReserved: {cpu: lots}}\n"+hosts))
+		var ps strict.Problems
+		if !errors.As(err, &ps) || len(ps) != 3 {
+			t.Errorf("%s: %v", hosts, err)
+		}
+		for _, want := range []string{"hosts", "overlaps networking.podSubnet", `kubelet.systemReserved.cpu: value "lots"`} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: no %q in %v", hosts, want, err)
+			}
 		}
 	}
 }

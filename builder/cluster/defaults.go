@@ -60,6 +60,8 @@ func setDefaults(c *Cluster) {
 	def(&c.PodNetwork.Provider, node.NetworkFlannel)
 	def(&c.HostNetwork.Addressing, dhcp)
 	def(&c.HostNetwork.Interface, auto)
+	def(&c.HostNetwork.MTU, new(int))
+	def(&c.HostNetwork.VLAN, new(int))
 	def(&c.PKI.Mode, node.PKIShared)
 	def(&c.PKI.Algorithm, node.ECDSAP256)
 	def(&c.PKI.CAValidity, node.Duration(87600*time.Hour))

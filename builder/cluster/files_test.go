@@ -40,6 +40,11 @@ func TestNetworkFiles(t *testing.T) {
 	if files := networkFiles(&parse(t, with("hostNetwork: {}")).Cluster.Hosts[0]); len(files) != 0 {
 		t.Errorf("plain DHCP is what the image does: %v", files)
 	}
+	// A host's own 0 takes back what all have.
+	text := strings.Replace(with("hostNetwork: {vlan: 100, mtu: 9000}"), "address: 192.0.2.11,", "address: 192.0.2.11, network: {vlan: 0, mtu: 0},", 1)
+	if hosts := parse(t, text).Cluster.Hosts; len(networkFiles(&hosts[0])) != 0 || len(networkFiles(&hosts[1])) == 0 {
+		t.Errorf("%v, %v", networkFiles(&hosts[0]), networkFiles(&hosts[1]))
+	}
 }
 
 // hostsTOML is what containerd reads, in the order of the file.

@@ -46,7 +46,7 @@ func unit(sections ...*section) []byte {
 // so that configs of several hosts can be one.
 func networkFiles(h *Host) []file {
 	n := h.Network
-	if n.Addressing == dhcp && n.Bond == nil && n.VLAN == 0 && n.MTU == 0 && n.Interface == auto {
+	if n.Addressing == dhcp && n.Bond == nil && *n.VLAN == 0 && *n.MTU == 0 && n.Interface == auto {
 		return nil
 	}
 	var files []file
@@ -55,8 +55,8 @@ func networkFiles(h *Host) []file {
 	}
 	match := &section{name: "Match"}
 	link := &section{name: "Link"}
-	if n.MTU != 0 {
-		link.set("MTUBytes", strconv.Itoa(n.MTU))
+	if *n.MTU != 0 {
+		link.set("MTUBytes", strconv.Itoa(*n.MTU))
 	}
 	switch {
 	case n.Bond != nil:
@@ -70,15 +70,15 @@ func networkFiles(h *Host) []file {
 		match.set("Kind", "!*") // not what is made from it
 	}
 	network, dhcpv4 := addresses(h)
-	if n.VLAN == 0 {
+	if *n.VLAN == 0 {
 		add("uplink.network", match, link, network, dhcpv4)
 		return files
 	}
-	name := "vlan" + strconv.Itoa(n.VLAN)
+	name := "vlan" + strconv.Itoa(*n.VLAN)
 	device, tag := &section{name: "NetDev"}, &section{name: "VLAN"}
 	device.set("Name", name)
 	device.set("Kind", "vlan")
-	tag.set("Id", strconv.Itoa(n.VLAN))
+	tag.set("Id", strconv.Itoa(*n.VLAN))
 	add("vlan.netdev", device, tag)
 	carrier := &section{name: "Network"}
 	carrier.set("VLAN", name)

@@ -77,7 +77,7 @@ func (r *renderer) shareable(role node.Role) []*Host {
 		}
 		n := h.Network
 		// systemd-networkd chooses by the MAC address; what has none is for every machine.
-		byMAC := h.Match.MAC != "" && n.Bond == nil && n.VLAN == 0 && n.Interface == auto
+		byMAC := h.Match.MAC != "" && n.Bond == nil && *n.VLAN == 0 && n.Interface == auto
 		if h.Match == (node.Match{}) || len(networkFiles(h)) > 0 && !byMAC || len(h.Butane) > 0 ||
 			!reflect.DeepEqual(h.Kubelet, node.Kubelet{}) || r.Cluster.PKI.Mode == node.PKIExternal {
 			return nil

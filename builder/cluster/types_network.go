@@ -41,12 +41,12 @@ type HostNetwork struct {
 	// Interface is the uplink's name; auto (the default) is the one with the host's
 	// match.mac, or every Ethernet interface.
 	Interface string `yaml:"interface,omitempty"`
-	// MTU of the uplink in bytes; 0 leaves it alone.
-	MTU int `yaml:"mtu,omitempty"`
+	// MTU of the uplink in bytes; 0 (the default) leaves it alone.
+	MTU *int `yaml:"mtu,omitempty"`
 	// Bond joins several interfaces to one uplink.
 	Bond *Bond `yaml:"bond,omitempty"`
-	// VLAN is the tag of the uplink's traffic, 1-4094; 0 is untagged.
-	VLAN int `yaml:"vlan,omitempty"`
+	// VLAN is the tag of the uplink's traffic, 1-4094; 0 (the default) is untagged.
+	VLAN *int `yaml:"vlan,omitempty"`
 }
 
 // Bond is several interfaces as one.

@@ -67,7 +67,12 @@ func (v *validator) host(i int, h *Host) {
 	if strings.TrimSpace(h.Match.Serial) != h.Match.Serial {
 		v.fail(at+".match.serial", "begins or ends with a space", "the serial number as the firmware reports it")
 	}
-	v.hostNetwork(at+".network", v.written.Hosts[i].Network)
+	own := v.written.Hosts[i].Network
+	v.hostNetwork(at+".network", own)
+	v.gateway(at+".network", h.Network)
+	if own.Interface != "" && own.Interface != auto && own.Bond == nil && h.Network.Bond != nil {
+		v.fail(at+".network.interface", "has no meaning with the bond of hostNetwork", "a bond of its own, or hostNetwork without one")
+	}
 	v.between(at+".vipPriority", h.VIPPriority, minPriority, maxPriority, "for the default")
 	if h.VIPPriority != 0 && h.Role == node.Worker {
 		v.fail(at+".vipPriority", "is for control planes only", "leave it out")
@@ -89,6 +94,8 @@ func (v *validator) hostAddress(at string, h *Host) {
 			v.fail(at+".address", "is missing, and its addressing is static", "an IP address, or addressing dhcp")
 		case h.Role == node.ControlPlane && (len(v.c.ControlPlanes()) > 1 || v.c.VIP.Provider != node.VIPNone):
 			v.fail(at+".address", "is missing: control planes have to know each other", "the IP address that its DHCP server always gives it")
+		case h.Role == node.ControlPlane && v.c.PKI.Mode == node.PKIExternal:
+			v.fail(at+".address", "is missing, and certificates that are signed elsewhere hold it", "the IP address that its DHCP server always gives it")
 		case h.Role == node.ControlPlane && v.c.Endpoint.Name == "":
 			v.fail(at+".address", "is missing, and so is endpoint.name: nothing would lead to the API", "the address that its DHCP server always gives it, or endpoint.name")
 		}

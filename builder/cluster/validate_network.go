@@ -70,6 +70,7 @@ func (v *validator) networks() {
 	}
 	v.domain("networking.dnsDomain", n.DNSDomain, "a DNS domain")
 	v.hostNetwork("hostNetwork", v.c.HostNetwork)
+	v.gateway("hostNetwork", v.c.HostNetwork)
 	for i, name := range v.c.PodNetwork.Manifests {
 		v.attach(fmt.Sprintf("podNetwork.manifests[%d]", i), name)
 	}
@@ -96,16 +97,17 @@ func (v *validator) hostNetwork(at string, n HostNetwork) {
 			}
 		}
 	}
-	gateway := v.address(at+".gateway", n.Gateway)
-	if gateway.IsValid() && subnet.IsValid() && !subnet.Contains(gateway) {
-		v.fail(at+".gateway", "lies outside "+at+".subnet", "an address in "+subnet.String())
-	}
+	v.address(at+".gateway", n.Gateway)
 	for i, d := range n.DNS {
 		v.address(fmt.Sprintf("%s.dns[%d]", at, i), d)
 	}
 	v.match(at+".interface", n.Interface, interfaceForm, "is not an interface name", "auto, or 1 to 15 characters without / and spaces")
-	v.between(at+".mtu", n.MTU, 576, 65535, "to leave it alone")
-	v.between(at+".vlan", n.VLAN, 1, 4094, "for untagged traffic")
+	if n.MTU != nil {
+		v.between(at+".mtu", *n.MTU, 576, 65535, "to leave it alone")
+	}
+	if n.VLAN != nil {
+		v.between(at+".vlan", *n.VLAN, 1, 4094, "for untagged traffic")
+	}
 	if b := n.Bond; b != nil {
 		v.match(at+".bond.name", b.Name, interfaceForm, "is not an interface name", "1 to 15 characters without / and spaces")
 		if b.Mode != "" {
@@ -126,5 +128,22 @@ func (v *validator) hostNetwork(at string, n HostNetwork) {
 		if n.Interface != "" && n.Interface != auto {
 			v.fail(at+".interface", "has no meaning with a bond", "leave it out; bond.members names the interfaces")
 		}
+	}
+}
+
+// gateway checks that hosts reach their router. N is what the block at that path comes to, with
+// what it leaves open taken from elsewhere.
+func (v *validator) gateway(at string, n HostNetwork) {
+	subnet, err := netip.ParsePrefix(n.Subnet)
+	if err != nil {
+		return
+	}
+	gateway, err := netip.ParseAddr(n.Gateway)
+	switch {
+	case err != nil || subnet.Contains(gateway):
+	case v.doc.Has(at + ".gateway"):
+		v.fail(at+".gateway", "lies outside the subnet", "an address in "+subnet.Masked().String())
+	case v.doc.Has(at + ".subnet"):
+		v.fail(at+".subnet", "does not hold the gateway "+n.Gateway+" of hostNetwork", "a gateway of its own beside it")
 	}
 }
