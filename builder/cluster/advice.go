@@ -3,8 +3,12 @@
 package cluster
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,30 +16,61 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/node"
 )
 
-// removed lists configs of an earlier rendering that have no host any more.
-func (r *renderer) removed() []Change {
-	if r.before == nil {
-		return nil
+// removed lists what earlier renderings left of hosts that the cluster does not have any more:
+// configs, and keys and certificates of an external authority. It goes by what is there, not by
+// the index, so what a power cut kept from being removed is found the next time. A host whose
+// certificates are pending keeps its last config.
+func (r *renderer) removed() ([]Change, error) {
+	if r.fresh {
+		return nil, nil
 	}
-	wanted := map[string]bool{}
-	for _, o := range r.outputs {
-		wanted[strings.TrimPrefix(o.Path, "/")] = true
+	subjects := map[string]string{}
+	if r.before != nil {
+		for _, h := range r.before.Hosts {
+			subjects[h.Name] = called(&Host{Name: h.Name, Role: h.Role})
+		}
+	}
+	left := func(name string) bool {
+		return !slices.ContainsFunc(r.Cluster.Hosts, func(h Host) bool { return h.Name == name })
 	}
 	var out []Change
-	gone := func(file, subject string) {
-		if _, err := os.Lstat(filepath.Join(r.Options.Dir, file)); err == nil && file != "" && !wanted[file] {
-			out = append(out, Change{File: file, Action: Removed, Subject: subject})
+	gone := func(file, host string) {
+		out = append(out, Change{File: file, Action: Removed, Subject: cmp.Or(subjects[host], "host "+host)})
+	}
+	root := os.DirFS(r.Options.Dir)
+	configs, err := fs.Glob(root, "hosts/*.ign")
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range configs {
+		if name := strings.TrimSuffix(path.Base(file), ".ign"); left(name) {
+			gone(file, name)
 		}
 	}
-	for _, h := range r.before.Hosts {
-		// The index is a file that others could have edited.
-		if domainForm.MatchString(h.Name) {
-			gone("hosts/"+h.Name+".ign", called(&Host{Name: h.Name, Role: h.Role}))
+	err = fs.WalkDir(root, hostKeysDir, func(file string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && file == hostKeysDir {
+			return nil
+		}
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, _, _ := strings.Cut(strings.TrimPrefix(file, hostKeysDir+"/"), "/")
+		if left(name) && slices.Contains([]string{".key", ".csr", ".crt"}, path.Ext(file)) {
+			gone(file, name)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, role := range []node.Role{node.ControlPlane, node.Worker} {
+		file := roleFile(role)
+		wanted := slices.ContainsFunc(r.outputs, func(o output) bool { return o.Path == "/"+file })
+		if _, err := fs.Stat(root, file); err == nil && !wanted {
+			out = append(out, Change{File: file, Action: Removed, Subject: "all " + strings.ReplaceAll(string(role), "-", " ") + "s"})
 		}
 	}
-	gone(roleFile(node.ControlPlane), "all control planes")
-	gone(roleFile(node.Worker), "all workers")
-	return out
+	return out, nil
 }
 
 // advise says what the user can do now.
@@ -47,7 +82,7 @@ func (r *renderer) advise() {
 	replaced := r.replaced()
 	for _, c := range r.result.Changes {
 		name, isHost := strings.CutPrefix(c.File, "hosts/")
-		if !isHost || r.before == nil {
+		if !isHost || r.known == nil {
 			continue
 		}
 		name, at := strings.TrimSuffix(name, ".ign"), filepath.Join(r.Options.Dir, c.File)

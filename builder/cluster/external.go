@@ -5,6 +5,7 @@ package cluster
 import (
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -15,7 +16,6 @@ import (
 
 	clientcmd "k8s.io/client-go/tools/clientcmd/api/v1"
 
-	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
 	"github.com/imgbuild/imgbuild/firstboot/node"
@@ -24,6 +24,7 @@ import (
 
 // With pki.mode external nothing here can sign. Keys and requests are made below
 // pki/hosts/NAME (and pki/admin for people); certificates are expected beside them.
+const hostKeysDir = pkiDir + "/hosts"
 
 // signed is a certificate of an external authority with the key it is for.
 type signed struct {
@@ -51,7 +52,7 @@ func (r *renderer) external(h *Host) (files []file, complete bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	waiting := len(r.result.Pending)
+	waiting, wrong := len(r.result.Pending), len(r.misfits)
 	for _, s := range authoritySpecs() {
 		if r.cas.pairs[s.Name] == nil {
 			r.pending(path.Join(pkiDir, s.Name+".crt") + ", the certificate of the authority " + s.CommonName)
@@ -75,13 +76,13 @@ func (r *renderer) external(h *Host) (files []file, complete bool, err error) {
 	}
 	for _, list := range [][]signed{leaves, users} {
 		for i := range list {
-			base := path.Join(pkiDir, "hosts", h.Name, strings.TrimSuffix(list[i].spec.Name, ".conf"))
+			base := path.Join(hostKeysDir, h.Name, strings.TrimSuffix(list[i].spec.Name, ".conf"))
 			if list[i].pair, err = r.request(base, list[i].spec, called(h)); err != nil {
 				return nil, false, err
 			}
 		}
 	}
-	if len(r.result.Pending) > waiting {
+	if len(r.result.Pending) > waiting || len(r.misfits) > wrong {
 		return nil, false, nil
 	}
 	files, err = r.externalFiles(h, config, leaves, users)
@@ -95,7 +96,9 @@ func (r *renderer) pending(what string) {
 }
 
 // request keeps or makes a key and a request for a certificate, and returns the certificate
-// once it is there and fits.
+// once it is there and fits. One that lacks names which the cluster file gave the host since it
+// was signed has to be signed again, from the request that now has them; any other that does
+// not fit is a misfit.
 func (r *renderer) request(base string, spec pki.Spec, subject string) (*pki.Pair, error) {
 	cert, key, err := readPair(r.Options.Dir, strings.TrimPrefix(base, pkiDir+"/"))
 	if err == nil && key == nil {
@@ -119,8 +122,14 @@ func (r *renderer) request(base string, spec pki.Spec, subject string) (*pki.Pai
 		r.pending(fmt.Sprintf("%s.crt, to be signed by %s/%s.crt", base, pkiDir, spec.Signer))
 		return nil, nil
 	}
-	if err := pki.Fits(spec, cert, key, ca.Cert, r.Now); err != nil {
-		return nil, fault.New(fault.Config, "sign "+base+".csr again and put the certificate there", "%s.crt: %w", filepath.Join(r.Options.Dir, base), err)
+	err = pki.Fits(spec, cert, key, ca.Cert, r.Now)
+	switch {
+	case errors.Is(err, pki.ErrNotCovered):
+		r.pending(fmt.Sprintf("%s.crt, to be signed by %s/%s.crt again: %v", base, pkiDir, spec.Signer, err))
+		return nil, nil
+	case err != nil:
+		r.misfits = append(r.misfits, fmt.Errorf("%s.crt: %w", filepath.Join(r.Options.Dir, base), err))
+		return nil, nil
 	}
 	return &pki.Pair{Cert: cert, Key: key}, nil
 }

@@ -137,6 +137,75 @@ func TestLostSecretsAreNotMadeAnew(t *testing.T) {
 	}
 }
 
+// The index can be lost, or damaged, or of another version: who may start the cluster is in
+// secrets.yaml, and configs that are there are those of an earlier rendering.
+func TestIndexIsMadeAnew(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, dir string){
+		"lost":    func(t *testing.T, dir string) { drop(t, dir, IndexFile) },
+		"damaged": func(t *testing.T, dir string) { put(t, dir, IndexFile, []byte("{")) },
+		"newer":   func(t *testing.T, dir string) { put(t, dir, IndexFile, []byte(`{"apiVersion": "imgbuild.io/v9"}`)) },
+		"restored from a backup of what must not be lost": func(t *testing.T, dir string) { drop(t, dir, IndexFile); drop(t, dir, "hosts") },
+	} {
+		dir := t.TempDir()
+		rendered(t, parse(t, hostsOf("cp-1 w-1")), dir)
+		spoil(t, dir)
+		rendered(t, parse(t, base), dir)
+		if got := readHost(t, dir, "hosts/cp-2.ign").document(t).Cluster.Founders; !slices.Equal(got, []string{"cp-1"}) {
+			t.Errorf("%s: founders %q", name, got)
+		}
+		if ix, err := ReadIndex(dir); err != nil || len(ix.Hosts) != 4 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// With configs there, an authority that is not was lost as well.
+	dir := t.TempDir()
+	rendered(t, parse(t, base), dir)
+	drop(t, dir, IndexFile)
+	drop(t, dir, "pki")
+	if _, err := Render(t.Context(), parse(t, base), Options{Dir: dir, Now: now}); err == nil || !strings.Contains(err.Error(), "backup") {
+		t.Error(err)
+	}
+}
+
+func drop(t *testing.T, dir, name string) {
+	t.Helper()
+	if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What a power cut kept from being removed is removed the next time, whatever the index says.
+func TestLeftoversGo(t *testing.T) {
+	dir := t.TempDir()
+	rendered(t, parse(t, base), dir)
+	rendered(t, parse(t, hostsOf("cp-1 cp-2 cp-3")), dir)
+	put(t, dir, "hosts/w-1.ign", []byte("{}"))
+	if got := actions(rendered(t, parse(t, hostsOf("cp-1 cp-2 cp-3")), dir)); got["hosts/w-1.ign"] != Removed || len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+}
+
+// A first rendering takes no file that somebody else made; users' own .gitignore stays.
+func TestForeignFilesStay(t *testing.T) {
+	for _, name := range []string{".gitignore", KubeconfigFile, "hosts/cp-1.ign"} {
+		dir := t.TempDir()
+		put(t, dir, name, []byte("mine"))
+		if _, err := Render(t.Context(), parse(t, base), Options{Dir: dir, Now: now}); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 || read(t, dir, name) != "mine" {
+			t.Errorf("%s: %v, %v", name, entries, err)
+		}
+	}
+	dir := t.TempDir()
+	rendered(t, parse(t, base), dir)
+	put(t, dir, ".gitignore", []byte("*\n!cluster.json\n"))
+	rendered(t, parse(t, base), dir)
+	if got := read(t, dir, ".gitignore"); got != "*\n!cluster.json\n" {
+		t.Errorf(".gitignore is %q", got)
+	}
+}
+
 // A rendering that was cut off at any file is completed by the next one.
 func TestRenderAfterCut(t *testing.T) {
 	full := t.TempDir()

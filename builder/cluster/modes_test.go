@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -126,7 +127,8 @@ func (o *offline) answer(t *testing.T, dir string, pending []string) {
 				cert.ExtraExtensions = append(cert.ExtraExtensions, e)
 			}
 		}
-		ca := o.pairs[strings.TrimSuffix(signer, ".crt")]
+		signer, _, _ = strings.Cut(signer, ".crt") // "again", and why, may follow
+		ca := o.pairs[signer]
 		der, err := x509.CreateCertificate(nil, cert, ca.Cert, req.PublicKey, ca.Key)
 		if err != nil {
 			t.Fatal(err)
@@ -175,6 +177,73 @@ func TestExternalRequestsAndCertificates(t *testing.T) {
 	put(t, dir, "pki/hosts/demo-cp-1/apiserver.crt", []byte(read(t, dir, "pki/hosts/demo-cp-1/etcd/peer.crt")))
 	if _, err := Render(t.Context(), parse(t, text), Options{Dir: dir, Now: now}); err == nil || !strings.Contains(err.Error(), "apiserver.crt: its key belongs to another") {
 		t.Error(err)
+	}
+}
+
+// Certificates that an authority elsewhere signed are not thrown away when hosts come and go: a
+// control plane that is added has the others' certificates name it, so theirs are to be signed
+// again, and until then nobody is told that a host left.
+func TestExternalHostsComeAndGo(t *testing.T) {
+	dir := t.TempDir()
+	external := func(text string) *Source { return parse(t, strings.Replace(text, "mode: shared", "mode: external", 1)) }
+	authority := newOffline(t, dir, now)
+	authority.answer(t, dir, rendered(t, external(hostsOf("cp-1 w-1")), dir).Pending)
+	rendered(t, external(hostsOf("cp-1 w-1")), dir)
+	config := read(t, dir, "hosts/cp-1.ign")
+
+	r := rendered(t, external(base), dir)
+	again := "pki/hosts/cp-1/apiserver.crt, to be signed by pki/ca.crt again: it does not cover [cp-2 cp-3 192.0.2.12 192.0.2.13]"
+	if !slices.Contains(r.Pending, again) || slices.ContainsFunc(r.Pending, func(p string) bool { return strings.Contains(p, "hosts/w-1/") }) {
+		t.Errorf("pending: %q", r.Pending)
+	}
+	if next := strings.Join(r.Next, "\n"); strings.Contains(next, "remove") || read(t, dir, "hosts/cp-1.ign") != config {
+		t.Errorf("cp-1 was taken for gone: %s", next)
+	}
+	authority.answer(t, dir, r.Pending)
+	if r = rendered(t, external(base), dir); len(r.Pending) > 0 {
+		t.Fatalf("still pending: %q", r.Pending)
+	}
+	readHost(t, dir, "hosts/cp-3.ign")
+
+	// Keys of a host that left are nobody's any more.
+	if got := actions(rendered(t, external(hostsOf("cp-1 cp-2 w-1")), dir)); got["pki/hosts/cp-3/etcd/peer.key"] != Removed || got["hosts/cp-3.ign"] != Removed {
+		t.Errorf("%v", got)
+	}
+	if _, err := os.Stat(filepath.Join(dir, hostKeysDir, "cp-3")); !os.IsNotExist(err) {
+		t.Error(err)
+	}
+	// All that cannot be used is named at once.
+	for _, name := range []string{"apiserver", "etcd/server"} {
+		put(t, dir, "pki/hosts/cp-2/"+name+".crt", []byte(read(t, dir, "pki/hosts/cp-1/"+name+".crt")))
+	}
+	_, err := Render(t.Context(), external(hostsOf("cp-1 cp-2 w-1")), Options{Dir: dir, Now: now})
+	if err == nil || !strings.Contains(err.Error(), "cp-2/apiserver.crt: its key") || !strings.Contains(err.Error(), "etcd/server.crt: its key") {
+		t.Error(err)
+	}
+}
+
+// What check holds against the limits of platforms is about as large as what rendering makes.
+func TestTrialsAreAsLargeAsConfigs(t *testing.T) {
+	for _, mode := range []string{"shared", "generate", "external"} {
+		dir := t.TempDir()
+		s := parse(t, strings.Replace(base, "mode: shared", "mode: "+mode, 1))
+		if mode == "external" {
+			newOffline(t, dir, now).answer(t, dir, rendered(t, s, dir).Pending)
+		}
+		rendered(t, s, dir)
+		for i := range s.Cluster.Hosts {
+			h := &s.Cluster.Hosts[i]
+			trial, err := (&validator{Source: s, c: s.Cluster}).trial(h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			config := []byte(read(t, dir, "hosts/"+h.Name+".ign"))
+			for _, name := range []string{"aws", "vmware"} {
+				if got, want := platforms[name].size(trial), platforms[name].size(config); got < want*9/10 || got > want*12/10 {
+					t.Errorf("%s, %s on %s: the trial has %d bytes, the config %d", mode, h.Name, name, got, want)
+				}
+			}
+		}
 	}
 }
 

@@ -3,13 +3,14 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -51,14 +52,21 @@ type Result struct {
 type renderer struct {
 	*Source
 	Options
-	maker    *pki.Maker
-	before   *Index
+	maker *pki.Maker
+	// before is the index of the last rendering, nil where it is lost or damaged. Known are the
+	// hosts that earlier renderings made configs for, nil when there was none.
+	before *Index
+	known  []string
+	// fresh says that the directory is not this cluster's yet.
+	fresh    bool
 	secrets  *secrets
 	cas      *authorities
 	material *material
-	outputs  []output
-	index    *Index
-	result   *Result
+	// misfits are certificates of an external authority that cannot be used.
+	misfits []error
+	outputs []output
+	index   *Index
+	result  *Result
 }
 
 // Render brings a directory to what cluster.yaml says. Secrets and certificates that are
@@ -89,54 +97,68 @@ func Render(ctx context.Context, s *Source, o Options) (*Result, error) {
 // keep reads what earlier renderings left, and makes what is missing.
 func (r *renderer) keep() error {
 	c := r.Cluster
-	before, err := ReadIndex(r.Options.Dir)
-	if err != nil && !missingIndex(err) {
+	var err error
+	if r.before, err = ReadIndex(r.Options.Dir); err != nil && !errors.Is(err, ErrNotRendered) {
 		return err
 	}
-	r.before = before
 	if r.secrets, err = readSecrets(r.Options.Dir, c.Name); err != nil {
 		return err
 	}
-	if r.secrets == nil {
+	if r.fresh = r.secrets == nil; r.fresh {
 		if r.secrets, err = newSecrets(c.Name, r.Rand); err != nil {
 			return err
 		}
+	} else if err := r.remember(); err != nil {
+		return err
 	}
-	var previous []string
-	if before != nil {
-		previous = []string{}
-		for _, h := range before.Hosts {
-			if h.Role == node.ControlPlane {
-				previous = append(previous, h.Name)
-			}
-		}
-		if before.PKIMode != c.PKI.Mode {
-			return fault.New(fault.Config, "put pki.mode "+string(before.PKIMode)+" back, or render a new cluster into another directory",
-				"%s: pki.mode was %s when the cluster was first rendered, and is %s now", r.File, before.PKIMode, c.PKI.Mode)
-		}
-	}
-	if err := r.secrets.found(c, previous); err != nil {
+	if err := r.secrets.found(c, r.known); err != nil {
 		return err
 	}
 	text, err := r.secrets.encode()
 	if err != nil {
 		return err
 	}
-	// A directory of secrets does not belong into a repository.
-	r.add("/.gitignore", 0o644, []byte("*\n"), "keeps the directory out of repositories")
+	// A directory of secrets does not belong into a repository. What users make of the file stays.
+	ignore, err := os.ReadFile(filepath.Join(r.Options.Dir, ignoreFile))
+	if r.fresh || err != nil {
+		ignore = []byte("*\n")
+	}
+	r.add("/"+ignoreFile, 0o644, ignore, "keeps the directory out of repositories")
 	r.add("/"+SecretsFile, 0o600, text, "tokens, keys and founders")
-	if r.cas, err = r.ensureAuthorities(r.Options.Dir, r.maker, before == nil); err != nil {
+	if r.cas, err = r.ensureAuthorities(r.Options.Dir, r.maker, r.known == nil); err != nil {
 		return err
 	}
 	r.outputs = append(r.outputs, r.cas.outputs...)
 	r.material = &material{token: r.secrets.BootstrapToken, certificateKey: r.secrets.CertificateKey,
-		callbackToken: node.Secret(strings.TrimSpace(string(r.files[c.Callback.TokenFile]))), pins: r.cas.pins(), founders: r.secrets.Founders}
+		callbackToken: r.callbackToken(), pins: r.cas.pins(), founders: r.secrets.Founders}
 	r.material.adminKey, err = r.adminKey()
 	return err
 }
 
-func missingIndex(err error) bool {
-	return errors.Is(err, ErrNotRendered) && errors.Is(err, fs.ErrNotExist)
+// ignoreFile keeps git from taking secrets.
+const ignoreFile = ".gitignore"
+
+// remember finds out which control planes earlier renderings knew: from the index, or, where that
+// is lost, from the configs that are there.
+func (r *renderer) remember() error {
+	if r.before == nil {
+		configs, err := filepath.Glob(filepath.Join(r.Options.Dir, "hosts", "*.ign"))
+		for _, c := range configs {
+			r.known = append(r.known, strings.TrimSuffix(filepath.Base(c), ".ign"))
+		}
+		return err
+	}
+	if was := r.before.PKIMode; was != r.Cluster.PKI.Mode {
+		return fault.New(fault.Config, "put pki.mode "+string(was)+" back, or render a new cluster into another directory",
+			"%s: pki.mode was %s when the cluster was first rendered, and is %s now", r.File, was, r.Cluster.PKI.Mode)
+	}
+	r.known = []string{}
+	for _, h := range r.before.Hosts {
+		if h.Role == node.ControlPlane {
+			r.known = append(r.known, h.Name)
+		}
+	}
+	return nil
 }
 
 func (r *renderer) add(path string, mode os.FileMode, data []byte, subject string) *output {
@@ -211,20 +233,49 @@ func (r *renderer) keys(h *Host) (files []file, complete bool, err error) {
 // finish compares, writes and summarizes. The index comes last: with it the rendering is
 // complete.
 func (r *renderer) finish() error {
+	if err := errors.Join(r.misfits...); err != nil {
+		return fault.Wrap(fault.Config, err, "sign their requests (.csr) again and put the certificates there")
+	}
 	text, err := json.MarshalIndent(r.index, "", "  ")
 	if err != nil {
 		return err
 	}
 	r.add("/"+IndexFile, 0o644, append(text, '\n'), "hosts, for programs")
+	if err := r.foreign(); err != nil {
+		return err
+	}
 	list, err := changes(r.Options.Dir, r.outputs)
 	if err != nil {
 		return err
 	}
-	removed := r.removed()
+	removed, err := r.removed()
+	if err != nil {
+		return err
+	}
 	r.result.Changes = append(list, removed...)
 	r.advise()
 	if r.DryRun {
 		return nil
 	}
 	return write(r.Options.Dir, r.outputs, removed)
+}
+
+// foreign reports files that somebody else made where a first rendering would put its own.
+// Authorities are expected: users may bring theirs.
+func (r *renderer) foreign() error {
+	if !r.fresh {
+		return nil
+	}
+	var found []string
+	for _, o := range r.outputs {
+		have, err := os.ReadFile(filepath.Join(r.Options.Dir, o.Path))
+		if err == nil && !bytes.Equal(have, o.Data) && !strings.HasPrefix(o.Path, "/"+pkiDir+"/") {
+			found = append(found, strings.TrimPrefix(o.Path, "/"))
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return fault.New(fault.Config, "choose a directory of its own for the cluster, with nothing in it but authorities in "+pkiDir,
+		"%s: no cluster was rendered here, and there is %s already", r.Options.Dir, strings.Join(found, ", "))
 }

@@ -34,7 +34,7 @@ type secrets struct {
 	BootstrapToken node.Secret `yaml:"bootstrapToken"`
 	CertificateKey node.Secret `yaml:"certificateKey"`
 	// Founders are the control planes of the first rendering that are still there: only they
-	// may start the cluster.
+	// may start the cluster. None are known before the first rendering.
 	Founders []string `yaml:"founders"`
 }
 
@@ -116,14 +116,14 @@ func word(random io.Reader, n int) (string, error) {
 }
 
 // found brings the founders up to date. Hosts that are new since an earlier rendering are not
-// among them, so that they never start a second cluster; previous are the control planes of
-// that rendering.
+// among them, so that they never start a second cluster; previous are hosts that earlier
+// renderings made configs for, as far as anybody remembers.
 func (s *secrets) found(c *Cluster, previous []string) error {
 	var now []string
 	for _, h := range c.ControlPlanes() {
 		now = append(now, h.Name)
 	}
-	if previous == nil {
+	if len(s.Founders) == 0 && previous == nil {
 		s.Founders = now
 		if c.PKI.Mode == node.PKIGenerate {
 			s.Founders = []string{c.PKI.Initiator}
@@ -142,7 +142,7 @@ func (s *secrets) found(c *Cluster, previous []string) error {
 		}
 	}
 	return fault.New(fault.Config, "replace control planes one by one, rendering each time, or render a new cluster into another directory",
-		"none of the control planes of the last rendering (%v) is left: there would be nothing to join", previous)
+		"none of the control planes of earlier renderings is left: there would be nothing to join")
 }
 
 func (s *secrets) encode() ([]byte, error) {

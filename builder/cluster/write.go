@@ -80,30 +80,41 @@ func changes(dir string, outputs []output) ([]Change, error) {
 }
 
 // write brings the directory to the outputs, in their order, and takes the removed files
-// away. Each file appears whole or not at all; secrets come first, so that whatever was
-// derived from one never exists without it.
+// away before the last of them, the index. Each file appears whole or not at all; secrets come
+// first, so that whatever was derived from one never exists without it.
 func write(dir string, outputs []output, removed []Change) error {
 	files := make([]kubeadm.File, len(outputs))
 	for i, o := range outputs {
 		files[i] = o.File
 	}
-	if _, err := kubeadm.WriteFiles(dir, files...); err != nil {
+	last := len(files) - 1
+	if _, err := kubeadm.WriteFiles(dir, files[:last]...); err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
-	synced := map[string]bool{}
 	for _, c := range removed {
-		at := filepath.Join(dir, c.File)
-		if err := os.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := remove(dir, c.File); err != nil {
 			return err
 		}
-		synced[filepath.Dir(at)] = true
 	}
-	for d := range synced {
-		if err := kubeadm.SyncDir(d); err != nil {
-			return err
-		}
+	if _, err := kubeadm.WriteFiles(dir, files[last]); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
 	}
 	return nil
+}
+
+// remove takes a file away for good, and the directories below dir that are empty without it.
+func remove(dir, file string) error {
+	if err := os.Remove(filepath.Join(dir, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for at := filepath.Dir(file); ; at = filepath.Dir(at) {
+		if err := kubeadm.SyncDir(filepath.Join(dir, at)); err != nil {
+			return err
+		}
+		if at == "." || os.Remove(filepath.Join(dir, at)) != nil { // it has more in it
+			return nil
+		}
+	}
 }
 
 // claim makes the directory, private to its owner, and keeps others from rendering into it

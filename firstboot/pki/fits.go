@@ -22,6 +22,9 @@ func current(cert *x509.Certificate, now time.Time) error {
 	return nil
 }
 
+// ErrNotCovered reports a certificate that is right but for names and addresses that it lacks.
+var ErrNotCovered = errors.New("it does not cover")
+
 // Fits says why cert and key cannot serve as spec, or nil.
 func Fits(s Spec, cert *x509.Certificate, key crypto.Signer, ca *x509.Certificate, now time.Time) error {
 	if key == nil {
@@ -60,7 +63,7 @@ func FitsPublic(s Spec, cert *x509.Certificate, key crypto.PublicKey, ca *x509.C
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("it does not cover %v", missing)
+		return fmt.Errorf("%w %v", ErrNotCovered, missing)
 	}
 	return nil
 }
