@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/imgbuild/imgbuild/firstboot/addons"
@@ -65,6 +66,8 @@ func etcdEmpty(m *Machine) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	// A file system of its own begins with a directory that mkfs made.
+	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return e.IsDir() && e.Name() == "lost+found" })
 	if len(entries) > 0 {
 		return fmt.Errorf("%s is not empty: it holds data of an earlier cluster; wipe the state partition to begin again", kubeadm.EtcdDataDir)
 	}

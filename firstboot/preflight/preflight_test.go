@@ -97,6 +97,7 @@ func TestPreflight(t *testing.T) {
 		{kubeadm.PKIDir + "/ca.crt", authorityFrom(t, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)), "clock: the clock says 2026-11-21T00:00:00Z, and the cluster's authority was made at 2026-12-31T23:55:00Z"},
 		{modulesDep, moduleIndex(node.ProxyNFTables, "nft_ct", "nft_masq"), "kube-proxy: cluster.proxyMode nftables needs kernel modules that this image lacks: nft_ct, nft_masq;"},
 		{"/var/lib/etcd/member/x", "", "etcd-data: /var/lib/etcd is not empty"},
+		{"/var/lib/etcd/lost+found", "a file", "etcd-data: /var/lib/etcd is not empty"},
 	} {
 		m, _ := machineWith(t, map[string]string{c.path: c.text})
 		if err := m.Check(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Count(err.Error(), "\n") != 0 {
@@ -154,6 +155,23 @@ func TestPreflightAcceptsItsOwnWork(t *testing.T) {
 	m, _ := machineWith(t, map[string]string{"/var/lib/etcd/member/x": "", kubeadm.ManifestsDir + "/etcd.yaml": "x"})
 	if err := m.Check(); err != nil {
 		t.Errorf("a resumed first boot stumbles over itself: %v", err)
+	}
+}
+
+// A disk of etcd's own is as mkfs left it.
+func TestEtcdOnAFileSystemOfItsOwn(t *testing.T) {
+	m, _ := machineWith(t, nil)
+	if err := os.MkdirAll(m.path(kubeadm.EtcdDataDir+"/lost+found"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Check(); err != nil {
+		t.Error(err)
+	}
+	if err := os.Mkdir(m.path(kubeadm.EtcdDataDir+"/member"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Check(); err == nil || !strings.Contains(err.Error(), "/var/lib/etcd is not empty") {
+		t.Errorf("an earlier cluster's data beside lost+found: %v", err)
 	}
 }
 
