@@ -123,6 +123,22 @@ func TestNetConf(t *testing.T) {
 	}
 }
 
+// On every node flannel uses the node's own address, or the interface that the document names.
+func TestFlannelUsesTheNodeAddress(t *testing.T) {
+	for name, want := range map[string]string{"": "--iface=$(NODE_IP)", "eth1": "--iface=eth1"} {
+		all := daemonSets(t, kubeadmtest.Verity, foreign, func(n *node.Node) { n.Network.Interface = name })
+		for _, d := range []string{"kube-flannel-ds", "kube-flannel-ds-foreign"} {
+			c := all[d].Spec.Template.Spec.Containers[0]
+			if !slices.Contains(c.Command, want) {
+				t.Errorf("%s: %v, want %s", d, c.Command, want)
+			}
+			if i := slices.IndexFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "NODE_IP" }); i < 0 || c.Env[i].ValueFrom.FieldRef.FieldPath != "status.hostIP" {
+				t.Errorf("%s: %v", d, c.Env)
+			}
+		}
+	}
+}
+
 func TestSealAndOpen(t *testing.T) {
 	key := node.Secret(strings.Repeat("0f", 32))
 	files := map[string][]byte{"etcd/ca.key": []byte("pem text"), "sa.pub": {}}

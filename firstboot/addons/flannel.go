@@ -3,6 +3,7 @@
 package addons
 
 import (
+	"cmp"
 	"encoding/json"
 	"strconv"
 
@@ -68,13 +69,16 @@ func network(c *kubeadm.Config, _ Inputs) ([]Object, error) {
 			rbacv1.PolicyRule{Verbs: []string{"get", "list", "watch"}, APIGroups: []string{""}, Resources: []string{"nodes"}},
 			rbacv1.PolicyRule{Verbs: []string{"patch"}, APIGroups: []string{""}, Resources: []string{"nodes/status"}}),
 		clusterBinding(kubeadm.Flannel, kubeadm.Flannel, account(flannelNamespace, kubeadm.Flannel)))
-	for _, o := range []runtime.Object{serviceAccount(flannelNamespace, kubeadm.Flannel), cm, flannelDaemonSet(c, c.Verity(kubeadm.Flannel))} {
-		objs = append(objs, Object{Phase: AddonNetwork, Policy: Replace, Obj: o, After: []string{Key(ns)}})
+	ds := flannelDaemonSet(c, c.Verity(kubeadm.Flannel))
+	rest := []runtime.Object{serviceAccount(flannelNamespace, kubeadm.Flannel), cm, ds}
+	if image := c.Delivery.ForeignImages[kubeadm.Flannel]; image != "" {
+		other := flannelDaemonSet(c, false)
+		attachForeign(&other.Spec.Template.Spec, image, NewNetConf(c).EnableNFTables)
+		onOurs(ds)
+		rest = append(rest, onForeign(other, image))
 	}
-	if image := foreignImage(c, kubeadm.Flannel); image != "" {
-		ds := flannelDaemonSet(c, false)
-		attachForeign(&ds.Spec.Template.Spec, image, NewNetConf(c).EnableNFTables)
-		objs = append(objs, Object{Phase: AddonNetwork, Policy: Replace, Obj: onForeign(ds, image), After: []string{Key(ns)}})
+	for _, o := range rest {
+		objs = append(objs, Object{Phase: AddonNetwork, Policy: Replace, Obj: o, After: []string{Key(ns)}})
 	}
 	return objs, nil
 }
@@ -85,10 +89,10 @@ func flannelDaemonSet(c *kubeadm.Config, fromUsr bool) *appsv1.DaemonSet {
 	field := func(env, path string) corev1.EnvVar {
 		return corev1.EnvVar{Name: env, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}
 	}
-	command := []string{"/usr/bin/flanneld", "--ip-masq", "--kube-subnet-mgr"}
-	if c.Network.Interface != "" {
-		command = append(command, "--iface="+c.Network.Interface)
-	}
+	// The address by which the kubelet knows the node. Left to itself flannel takes the interface
+	// of the default route, and of an interface the first fixed address: beside one from DHCP that
+	// is the virtual address, on the machine that has it.
+	command := []string{"/usr/bin/flanneld", "--ip-masq", "--kube-subnet-mgr", "--iface=" + cmp.Or(c.Network.Interface, "$(NODE_IP)")}
 	spec := corev1.PodSpec{
 		HostNetwork: true, PriorityClassName: "system-node-critical", ServiceAccountName: kubeadm.Flannel,
 		NodeSelector: map[string]string{"kubernetes.io/os": "linux"},
@@ -97,7 +101,7 @@ func flannelDaemonSet(c *kubeadm.Config, fromUsr bool) *appsv1.DaemonSet {
 			Name: kubeadm.Flannel, Image: c.Delivery.Images[kubeadm.Flannel], ImagePullPolicy: corev1.PullIfNotPresent,
 			Command: command,
 			Env: []corev1.EnvVar{
-				field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace"),
+				field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace"), field("NODE_IP", "status.hostIP"),
 				{Name: "EVENT_QUEUE_DEPTH", Value: "5000"},
 				// The endpoint instead of the service address: flannel then does not fail, and
 				// wait to be restarted, until kube-proxy has made that address work.

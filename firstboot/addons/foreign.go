@@ -17,13 +17,10 @@ import (
 // foreignSuffix ends the name and the label of a DaemonSet for nodes that are not ours.
 const foreignSuffix = "-foreign"
 
-// foreignImage is the image of a component for nodes that are not ours. A component that is
-// delivered as an image runs on them as it is.
-func foreignImage(c *kubeadm.Config, component string) string {
-	if !c.Verity(component) {
-		return ""
-	}
-	return c.Delivery.ForeignImages[component]
+// onOurs keeps a component's DaemonSet to nodes with our label, which have one whatever the
+// component is delivered as.
+func onOurs(d *appsv1.DaemonSet) {
+	d.Spec.Template.Spec.NodeSelector[kubeadm.DeliveryLabel] = string(node.DeliveryVerity)
 }
 
 // onForeign makes of a component's DaemonSet the one for nodes without our label. Its pods
@@ -48,14 +45,17 @@ func onForeign(d *appsv1.DaemonSet, image string) *appsv1.DaemonSet {
 // attachScript does on a node that is not ours what firstboot does on ours: it turns flannel's
 // subnet file into the runtime's configuration. The plugins are those every node of
 // Kubernetes' own packages has. The file is replaced in one step and only when it differs.
+// Flannel writes the first address of the subnet, so the subnet's own is one below it.
 const attachScript = `file=/host/cni/10-imgbuild-foreign.conflist
 while :; do
   if [ -s @subnet@ ]; then
     . @subnet@
     if [ -n "$FLANNEL_SUBNET" ]; then
-      range=${FLANNEL_SUBNET%.*}.0/${FLANNEL_SUBNET#*/} cluster=$FLANNEL_NETWORK
+      first=${FLANNEL_SUBNET%/*} bits=${FLANNEL_SUBNET#*/} cluster=$FLANNEL_NETWORK
+      range=${first%.*}.$((${first##*.} - 1))/$bits
     else
-      range=${FLANNEL_IPV6_SUBNET%::*}::/${FLANNEL_IPV6_SUBNET#*/} cluster=$FLANNEL_IPV6_NETWORK
+      first=${FLANNEL_IPV6_SUBNET%/*} bits=${FLANNEL_IPV6_SUBNET#*/} cluster=$FLANNEL_IPV6_NETWORK
+      range=${first%:*}:$(printf %x $((0x${first##*:} - 1)))/$bits
     fi
     masq=true; [ "$FLANNEL_IPMASQ" = true ] && masq=false
     cat > "$file.new" <<END

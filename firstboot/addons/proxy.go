@@ -81,9 +81,11 @@ func proxy(c *kubeadm.Config, _ Inputs) ([]Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	objs := in(AddonProxy, cm, proxyDaemonSet(c, c.Verity(kubeadm.Proxy)), serviceAccount(v1.NamespaceSystem, kubeadm.Proxy),
+	ds := proxyDaemonSet(c, c.Verity(kubeadm.Proxy))
+	objs := in(AddonProxy, cm, ds, serviceAccount(v1.NamespaceSystem, kubeadm.Proxy),
 		clusterBinding("kubeadm:node-proxier", "system:node-proxier", account(v1.NamespaceSystem, kubeadm.Proxy)))
-	if image := foreignImage(c, kubeadm.Proxy); image != "" {
+	if image := c.Delivery.ForeignImages[kubeadm.Proxy]; image != "" {
+		onOurs(ds)
 		objs = append(objs, in(AddonProxy, onForeign(proxyDaemonSet(c, false), image))...)
 	}
 	return append(objs, in(AddonProxy, readOne(v1.NamespaceSystem, kubeadm.Proxy, "configmaps", kubeadm.Proxy, group(kubeadm.BootstrapGroup))...)...), nil

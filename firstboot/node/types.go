@@ -108,7 +108,7 @@ type Host struct {
 	Match Match `yaml:"match"`
 	// Node is used in place of the document's own.
 	Node Machine `yaml:"node"`
-	// VIPPriority replaces vip.priority when it is not 0.
+	// VIPPriority, 2-254, replaces vip.priority when it is not 0.
 	VIPPriority int `yaml:"vipPriority,omitempty"`
 }
 

@@ -20,9 +20,10 @@ type Component struct {
 
 // Etcd adjusts the local etcd member. Zero durations leave etcd's own default.
 type Etcd struct {
-	// HeartbeatInterval is how often the leader says that it lives, 1ms to 10s.
+	// HeartbeatInterval is how often the leader says that it lives, 1ms to 10s; etcd's default
+	// is 100ms.
 	HeartbeatInterval Duration `yaml:"heartbeatInterval,omitempty"`
-	// ElectionTimeout is at least five heartbeats.
+	// ElectionTimeout is at least five heartbeats; etcd's default is 1s.
 	ElectionTimeout Duration `yaml:"electionTimeout,omitempty"`
 	// CPURequest is the CPU request of its pod, and with it its share of a machine whose
 	// processors are all busy; empty is kubeadm's 100m.
@@ -60,7 +61,8 @@ type Network struct {
 	Provider PodNetwork `yaml:"provider,omitempty"`
 	// MTU of the pod network; 0 lets flannel derive it from the uplink.
 	MTU int `yaml:"mtu,omitempty"`
-	// Interface carries the overlay; empty takes that of the node address.
+	// Interface carries the overlay; empty takes that of the node address. It is named only
+	// where it is another one, on every node, and not vip.interface.
 	Interface string `yaml:"interface,omitempty"`
 	// Manifests are files on control planes whose objects are applied with the add-ons, in
 	// this order: the pod network of a cluster with provider none, for example.
@@ -75,10 +77,11 @@ type Delivery struct {
 	Components map[string]DeliveryMode `yaml:"components,omitempty"`
 	// ImageRepository replaces registry.k8s.io for components delivered as images.
 	ImageRepository string `yaml:"imageRepository,omitempty"`
-	// Images replaces the image reference of single components delivered as images.
+	// Images replaces the image reference of single components delivered as images. Flannel
+	// has none of its own.
 	Images map[string]string `yaml:"images,omitempty"`
 	// ForeignImages names, for kube-proxy and flannel, the image that runs on nodes whose
-	// host has no programs of ours.
+	// host has no programs of ours, whatever ours run.
 	ForeignImages map[string]string `yaml:"foreignImages,omitempty"`
 }
 
@@ -87,7 +90,8 @@ type VIP struct {
 	Provider VIPProvider `yaml:"provider,omitempty"`
 	// Address is an IP without prefix length.
 	Address string `yaml:"address,omitempty"`
-	// Interface carries the address; empty takes that of the node address.
+	// Interface carries the address; empty takes that of the node address. The election goes
+	// by the node addresses either way.
 	Interface string `yaml:"interface,omitempty"`
 	// RouterID is the VRRP router id, 1-255; 0 derives it from the address.
 	RouterID int `yaml:"routerID,omitempty"`

@@ -51,8 +51,8 @@ func (v *validator) hosts(n *Node) {
 		if h.Node.Name == "" {
 			v.fail(at+".node.name", "is missing", nameRule)
 		}
-		if h.VIPPriority < 0 || h.VIPPriority > 254 {
-			v.fail(at+".vipPriority", "is out of range", "1 to 254, or 0 for vip.priority")
+		if p := h.VIPPriority; p != 0 && (p < 2 || p > 254) {
+			v.fail(at+".vipPriority", "is out of range", "2 to 254, or 0 for vip.priority")
 		}
 		v.hostMatch(at+".match", h.Match)
 		for what, value := range map[string]string{".node.name": h.Node.Name, ".node.address": h.Node.Address,

@@ -66,6 +66,7 @@ var hostRefusals = []refusal{
 	{minimal + "hosts: [{match: {uuid: x}, node: {name: a}}]", `hosts[0].match.uuid: value "x": is not a UUID`},
 	{minimal + "hosts: [{match: {serial: ' x'}, node: {name: a}}]", "hosts[0].match.serial: value \" x\": begins or ends"},
 	{minimal + "hosts: [{match: {serial: x}, node: {name: a}, vipPriority: 300}]", `hosts[0].vipPriority: value "300": is out of range`},
+	{minimal + "hosts: [{match: {serial: x}, node: {name: a}, vipPriority: 1}]", `hosts[0].vipPriority: value "1": is out of range; allowed: 2 to 254, or 0 for vip.priority`},
 	{minimal + "hosts: [{match: {serial: x}, node: {name: a}}, {match: {serial: X}, node: {name: a}}]", "hosts[1].match.serial: value \"X\": is also that of hosts[0]"},
 	{minimal + "node: {name: b}\nhosts: [{match: {serial: x}, node: {name: a}}]", "node: names one machine"},
 	{minimal + "hosts: [{match: {serial: x}, node: {name: a, address: 10.96.0.9}}]", "hosts[0].node.address: value \"10.96.0.9\": lies inside"},

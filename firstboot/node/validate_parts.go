@@ -4,6 +4,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -89,15 +90,7 @@ func (v *validator) parts(n *Node) {
 			}
 		}
 	}
-	h, e := n.Etcd.HeartbeatInterval.D(), n.Etcd.ElectionTimeout.D()
-	if h != 0 && (h < time.Millisecond || h > 10*time.Second) {
-		v.fail("etcd.heartbeatInterval", "is out of range", "1ms to 10s")
-	}
-	if e != 0 && (e < 10*time.Millisecond || e > 50*time.Second) {
-		v.fail("etcd.electionTimeout", "is out of range", "10ms to 50s")
-	} else if h != 0 && e != 0 && e < 5*h {
-		v.fail("etcd.electionTimeout", "is less than 5 heartbeats, which etcd refuses", "at least "+(5*h).String())
-	}
+	v.etcdTiming(n.Etcd)
 	if q := n.Etcd.CPURequest; q != "" {
 		if parsed, err := resource.ParseQuantity(q); err != nil || parsed.Sign() <= 0 {
 			v.fail("etcd.cpuRequest", "is not a CPU quantity", "a quantity above 0 such as 500m or 2")
@@ -124,6 +117,40 @@ func (v *validator) parts(n *Node) {
 		}
 	}
 	v.delivery(n.Delivery)
+	if n.Role == ControlPlane && n.Network.Provider == NetworkFlannel && n.Delivery.For("flannel") == DeliveryOCI && n.Delivery.Images["flannel"] == "" {
+		v.fail("delivery.images.flannel", "is missing: as an image, flannel has no default", "an image such as ghcr.io/flannel-io/flannel:VERSION, or delivery.components.flannel verity")
+	}
+}
+
+// What etcd takes where the document says nothing (etcd's embed.NewConfig).
+const (
+	etcdHeartbeat = 100 * time.Millisecond
+	etcdElection  = time.Second
+)
+
+func (v *validator) etcdTiming(etcd Etcd) {
+	h, e := etcd.HeartbeatInterval.D(), etcd.ElectionTimeout.D()
+	within := func(path string, d, least, most time.Duration) bool {
+		ok := d == 0 || d >= least && d <= most
+		if !ok {
+			v.fail(path, "is out of range", fmt.Sprintf("%v to %v", least, most))
+		}
+		return ok
+	}
+	ranges := within("etcd.heartbeatInterval", h, time.Millisecond, 10*time.Second)
+	ranges = within("etcd.electionTimeout", e, 10*time.Millisecond, 50*time.Second) && ranges
+	heartbeat, election := cmp.Or(h, etcdHeartbeat), cmp.Or(e, etcdElection)
+	switch {
+	case !ranges || election >= 5*heartbeat:
+	case e == 0:
+		v.fail("etcd.heartbeatInterval", fmt.Sprintf("needs a longer etcd.electionTimeout than etcd's default of %v: etcd refuses less than 5 heartbeats", election),
+			fmt.Sprintf("at most %v, or etcd.electionTimeout of at least %v", election/5, 5*heartbeat))
+	case h == 0:
+		v.fail("etcd.electionTimeout", fmt.Sprintf("is less than 5 heartbeats of etcd's default of %v, which etcd refuses", heartbeat),
+			fmt.Sprintf("at least %v, or etcd.heartbeatInterval of at most %v", 5*heartbeat, election/5))
+	default:
+		v.fail("etcd.electionTimeout", "is less than 5 heartbeats, which etcd refuses", "at least "+(5*heartbeat).String())
+	}
 }
 
 // Forms of flags, and of images as the OCI distribution specification names them.

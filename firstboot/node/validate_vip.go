@@ -102,7 +102,21 @@ func (v *validator) vip(n *Node) {
 		}
 	}
 	v.carried(n, address)
+	v.overlay(n)
 	v.local(n)
+}
+
+// overlay keeps an interface that flannel is told apart from that of a virtual address which the
+// machines carry: of an interface flannel takes the first fixed address for the machine's own,
+// and beside one from DHCP that is the virtual one. Without a name it takes the node address.
+func (v *validator) overlay(n *Node) {
+	p := n.VIP
+	if n.Role != ControlPlane || n.Network.Provider != NetworkFlannel || n.Network.Interface == "" || p.Provider == VIPExternal {
+		return
+	}
+	if p.Interface == "" || p.Interface == n.Network.Interface {
+		v.fail("network.interface", "may carry the virtual address too, which flannel would take for the machine's own", "leave it out for that of the node address, or set vip.interface to another one")
+	}
 }
 
 // carried checks that somebody listens where the endpoint leads when the machines carry the

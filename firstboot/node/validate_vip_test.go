@@ -20,6 +20,8 @@ func TestVIPAccepts(t *testing.T) {
 		"name":              clusterOf("endpoint: 'api.example.com:6443'", "provider: keepalived, address: 192.0.2.9, advertInterval: 1s, healthTimeout: 30s, priority: 2"),
 		"load balancer":     clusterOf("endpoint: '192.0.2.9:8443'", "provider: keepalived, address: 192.0.2.9, loadBalancer: haproxy"),
 		"kube-vip":          clusterOf("endpoint: '192.0.2.9:6443'", "provider: kube-vip, address: 192.0.2.9, image: 'ghcr.io/kube-vip/kube-vip:v1.0.0"+someDigest+"'"),
+		"pod network apart": clusterOf("endpoint: '192.0.2.9:6443'", "provider: keepalived, address: 192.0.2.9, interface: eth0") + "network: {interface: eth1}",
+		"other pod network": clusterOf("endpoint: '192.0.2.9:6443'", "provider: keepalived, address: 192.0.2.9") + "network: {interface: eth1, provider: none}",
 		"external":          clusterOf("endpoint: '198.51.100.1:443'", "provider: external, address: 198.51.100.1"),
 		"local":             clusterOf("endpoint: 'api.example.com:7443', endpointMode: local", "provider: none"),
 		"local and outside": clusterOf("endpoint: 'api.example.com:7443', endpointMode: local", "provider: external, address: 198.51.100.1"),
@@ -36,6 +38,8 @@ const (
 )
 
 var vipRefusals = []refusal{
+	{clusterOf(direct, ka) + "network: {interface: eth0}", `network.interface: value "eth0": may carry the virtual address too`},
+	{clusterOf(direct, ka+", interface: eth0") + "network: {interface: eth0}", `network.interface: value "eth0": may carry the virtual address too`},
 	{clusterOf(direct, ka+", password: secret"), "vip.password: would authenticate nothing"},
 	{clusterOf(direct, ka+", priority: 1"), `vip.priority: value "1": is out of range; allowed: 2 to 254`},
 	{clusterOf(direct, ka+", advertInterval: 50ms"), "vip.advertInterval: value \"50ms\": is out of range; allowed: 100ms to 40.95s"},
