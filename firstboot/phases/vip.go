@@ -72,7 +72,7 @@ func startKeepalived(ctx context.Context, s *State) error {
 
 // keepalived is this machine's configuration with the control planes that are known now.
 func (s *State) keepalived() (vip.Keepalived, error) {
-	iface, err := s.vipInterface()
+	iface, err := carrier(s.Config.Address)
 	if err != nil {
 		return vip.Keepalived{}, err
 	}
@@ -91,9 +91,12 @@ func placeKubeVIP(_ context.Context, s *State) error {
 	if s.Node.VIP.Provider != node.VIPKubeVIP {
 		return nil
 	}
-	iface, err := s.vipInterface()
-	if err != nil {
-		return err
+	iface := s.Node.VIP.Interface
+	if iface == "" {
+		var err error
+		if iface, err = carrier(s.Config.Address); err != nil {
+			return err
+		}
 	}
 	file, err := vip.KubeVIP(s.Node, s.Config, iface, kubeconfig.Admin)
 	if err != nil {
@@ -117,11 +120,10 @@ func (s *State) startWith(ctx context.Context, unit string, file kubeadm.File) e
 	return s.StartUnit(ctx, unit)
 }
 
-// vipInterface is the one the document names, or the one that carries the node's address.
-func (s *State) vipInterface() (string, error) {
-	if name := s.Node.VIP.Interface; name != "" {
-		return name, nil
-	}
+// carrier finds an address's interface. Tests have addresses that are on none.
+var carrier = interfaceOf
+
+func interfaceOf(address netip.Addr) (string, error) {
 	links, err := net.Interfaces()
 	if err != nil {
 		return "", err
@@ -132,11 +134,11 @@ func (s *State) vipInterface() (string, error) {
 		errs = append(errs, err)
 		for _, a := range addrs {
 			if n, ok := a.(*net.IPNet); ok {
-				if got, ok := netip.AddrFromSlice(n.IP); ok && got.Unmap() == s.Config.Address {
+				if got, ok := netip.AddrFromSlice(n.IP); ok && got.Unmap() == address {
 					return l.Name, nil
 				}
 			}
 		}
 	}
-	return "", errors.Join(append(errs, fmt.Errorf("no interface carries %s; set vip.interface", s.Config.Address))...)
+	return "", errors.Join(append(errs, fmt.Errorf("no interface carries the node's address %s; set node.address to one that the machine has", address))...)
 }

@@ -5,6 +5,8 @@ package phases
 import (
 	"context"
 	"errors"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +20,19 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/phase"
 	"github.com/imgbuild/imgbuild/firstboot/vip"
 )
+
+// The addresses of tests are on no interface.
+func init() { carrier = func(netip.Addr) (string, error) { return "eth3", nil } }
+
+func TestInterfaceOfAnAddress(t *testing.T) {
+	name, err := interfaceOf(netip.MustParseAddr("127.0.0.1"))
+	if link, e := net.InterfaceByName(name); err != nil || e != nil || link.Flags&net.FlagLoopback == 0 {
+		t.Errorf("%q %v %v", name, err, e)
+	}
+	if name, err := interfaceOf(netip.MustParseAddr("192.0.2.11")); err == nil || !strings.Contains(err.Error(), "192.0.2.11") {
+		t.Errorf("%q %v", name, err)
+	}
+}
 
 // endpointState is a machine whose units are only noted.
 func endpointState(t *testing.T, edit func(*node.Node)) (*State, *[]string) {
@@ -57,7 +72,7 @@ func TestKeepalivedIsStarted(t *testing.T) {
 	if !slices.Equal(*units, want) {
 		t.Errorf("%q, want %q", *units, want)
 	}
-	if text := content(t, s, vip.ConfigFile); !strings.Contains(text, "interface eth7") {
+	if text := content(t, s, vip.ConfigFile); !strings.Contains(text, "    interface eth3\n") || !strings.Contains(text, "192.0.2.10/32 dev eth7\n") {
 		t.Error(text)
 	}
 	if text := content(t, s, vip.WatchFile); text != "ENDPOINT=192.0.2.11:6443\nTIMEOUT=3s\n" {
@@ -124,7 +139,7 @@ func TestKubeVIPIsPlaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := content(t, s, kubeadm.ManifestsDir+"/kube-vip.yaml")
-	if len(*units) > 0 || !strings.Contains(text, "path: /etc/kubernetes/admin.conf") || strings.Contains(text, "super-admin") {
+	if len(*units) > 0 || !strings.Contains(text, "value: eth7\n") || !strings.Contains(text, "path: /etc/kubernetes/admin.conf") || strings.Contains(text, "super-admin") {
 		t.Errorf("%q\n%s", *units, text)
 	}
 }

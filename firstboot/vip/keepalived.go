@@ -7,6 +7,7 @@ package vip
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -42,9 +43,10 @@ const unhealthy = 1
 type Keepalived struct {
 	// Name is the machine's own, for logs.
 	Name string
-	// Interface carries Own and VIP.
-	Interface string
-	Own, VIP  netip.Addr
+	// Interface carries Own, VIPInterface VIP. Adverts come and go by the first alone, unicast
+	// ones too: keepalived binds its sockets to it.
+	Interface, VIPInterface string
+	Own, VIP                netip.Addr
 	// Peers are the other control planes. Without any, adverts are multicast.
 	Peers []netip.Addr
 	// RouterID is 1 to 255, Priority 2 to 254.
@@ -53,10 +55,11 @@ type Keepalived struct {
 	Advert time.Duration
 }
 
-// New takes the settings from a defaulted document and its resolution. A list of control
-// planes that lacks this machine is an error, because its peers would not listen to it.
+// New takes the settings from a defaulted document and its resolution; iface carries the
+// machine's own address. A list of control planes that lacks this machine is an error, because
+// its peers would not listen to it.
 func New(n *node.Node, c *kubeadm.Config, iface string) (Keepalived, error) {
-	k := Keepalived{Name: c.NodeName, Interface: iface, Own: c.Address, VIP: c.VIP.Unmap(),
+	k := Keepalived{Name: c.NodeName, Interface: iface, VIPInterface: cmp.Or(n.VIP.Interface, iface), Own: c.Address, VIP: c.VIP.Unmap(),
 		RouterID: n.VIP.RouterID, Priority: n.VIP.Priority, Advert: n.VIP.AdvertInterval.D()}
 	known := len(n.Cluster.ControlPlanes) == 0
 	for _, cp := range n.Cluster.ControlPlanes {
@@ -125,8 +128,14 @@ func (k Keepalived) Config() kubeadm.File {
 	p("    track_file {")
 	p("        apiserver")
 	p("    }")
+	if k.VIPInterface != k.Interface {
+		p("    # Nobody reaches the address on a link that is down.")
+		p("    track_interface {")
+		p("        %s", k.VIPInterface)
+		p("    }")
+	}
 	p("    virtual_ipaddress {")
-	p("        %s dev %s", netip.PrefixFrom(k.VIP, k.VIP.BitLen()), k.Interface)
+	p("        %s dev %s", netip.PrefixFrom(k.VIP, k.VIP.BitLen()), k.VIPInterface)
 	p("    }")
 	p("}")
 	return kubeadm.File{Path: ConfigFile, Mode: 0o644, Data: b.Bytes()}

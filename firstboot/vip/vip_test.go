@@ -31,6 +31,9 @@ func six(n *node.Node) {
 
 func one(n *node.Node) { n.Cluster.ControlPlanes = nil }
 
+// apart has the virtual address on another interface than the machine's own.
+func apart(n *node.Node) { n.VIP.Interface = "eth1" }
+
 func document(edits ...func(*node.Node)) *node.Node {
 	n := kubeadmtest.Document()
 	for _, e := range append([]func(*node.Node){three}, edits...) {
@@ -48,7 +51,7 @@ func keepalived(t *testing.T, edits ...func(*node.Node)) Keepalived {
 	return k
 }
 
-var shapes = map[string][]func(*node.Node){"three": nil, "ipv6": {six}, "one": {one}}
+var shapes = map[string][]func(*node.Node){"three": nil, "ipv6": {six}, "one": {one}, "apart": {apart}}
 
 func TestKeepalivedConfig(t *testing.T) {
 	for name, edits := range shapes {

@@ -37,13 +37,19 @@ func segment(t *testing.T) *lab.Lab {
 	return segmentOf(t, 3)
 }
 
-// segmentOf is a segment of so many machines. The test is skipped where network namespaces
-// cannot be made.
+// segmentOf is a segment of so many machines.
 func segmentOf(t *testing.T, count int) *lab.Lab {
+	t.Helper()
+	return made(t, count, lab.New)
+}
+
+// made is a segment of so many machines. The test is skipped where network namespaces cannot
+// be made.
+func made(t *testing.T, count int, by func(int, *tool.Set, string, string) (*lab.Lab, error)) *lab.Lab {
 	t.Helper()
 	set := tools(t)
 	dir := t.TempDir()
-	l, err := lab.New(count, set, watch(t, dir), dir)
+	l, err := by(count, set, watch(t, dir), dir)
 	if errors.Is(err, lab.ErrPrivilege) {
 		t.Skip(err)
 	}
@@ -185,6 +191,40 @@ func TestEverythingStartsAtOnce(t *testing.T) {
 		must(t, m.Start())
 	}
 	owner(t, l, "after a power failure", anybody, true)
+}
+
+// TestAddressOnAnotherInterface has the virtual address on another interface than the machines'
+// own addresses, by which they know each other.
+func TestAddressOnAnotherInterface(t *testing.T) {
+	l := made(t, 3, lab.NewApart)
+	for _, m := range l.Machines {
+		must(t, m.StartAPI(), m.Start())
+	}
+	first := owner(t, l, "a new cluster", anybody, true)
+	time.Sleep(2 * time.Second) // who hears nobody has the address by now
+	alone(t, l, l.Witness(), "nothing happens")
+	must(t, first.StopAPI())
+	owner(t, l, "the owner's API server is gone", not(first), true)
+	must(t, first.StartAPI())
+
+	for _, own := range []bool{false, true} {
+		m := owner(t, l, "all links are up", anybody, true)
+		must(t, m.Unplug(own, true))
+		next := owner(t, l, "the owner lost a link", not(m), true)
+		must(t, m.Unplug(own, false))
+		owner(t, l, "the link is back", is(next), true)
+	}
+
+	c := &lab.Cluster{}
+	for _, m := range l.Machines {
+		c.Register(m, true)
+	}
+	before, err := first.Configuration()
+	must(t, err)
+	follow(t, c, first, 0, whatever, true, "")
+	if after, err := first.Configuration(); err != nil || after != before {
+		t.Errorf("following changed the configuration: %v\n%s\nwas\n%s", err, after, before)
+	}
 }
 
 // TestKeepalivedAcceptsTheConfiguration asks keepalived itself.

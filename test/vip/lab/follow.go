@@ -36,7 +36,6 @@ func (m *Machine) Follow(ctx context.Context, c *Cluster, later time.Duration) (
 	if err != nil {
 		return nil, err
 	}
-	n.VIP.Interface = "eth0"
 	if m.follower == nil {
 		unit := func(do func() error) func(context.Context, string) error {
 			return func(_ context.Context, name string) error {
@@ -54,7 +53,13 @@ func (m *Machine) Follow(ctx context.Context, c *Cluster, later time.Duration) (
 		}
 	}
 	m.follower.Now = func() time.Time { return time.Now().Add(later) }
-	return m.follower.Once(ctx)
+	// It looks for the interface with the machine's address.
+	var followed *phases.Followed
+	err = m.space.do(func() error {
+		followed, err = m.follower.Once(ctx)
+		return err
+	})
+	return followed, err
 }
 
 // owned says whether anybody has the address, as a machine finds out.

@@ -42,6 +42,7 @@ const Port = 6443
 type Lab struct {
 	Machines []*Machine
 	tools    *tool.Set
+	apart    bool   // the machines' own addresses are on a segment of their own
 	watch    string // the program vip-health
 	dir      string
 	ca       *pki.Pair
@@ -55,11 +56,21 @@ var ErrPrivilege = errors.New("network namespaces need root")
 // New makes a segment with count machines, on which nothing runs yet. Tools holds keepalived,
 // watch is the program vip-health; dir is for files.
 func New(count int, tools *tool.Set, watch, dir string) (*Lab, error) {
+	return newLab(count, tools, watch, dir, false)
+}
+
+// NewApart is New with machines that know each other by addresses on a second segment. The
+// virtual address stays on the first.
+func NewApart(count int, tools *tool.Set, watch, dir string) (*Lab, error) {
+	return newLab(count, tools, watch, dir, true)
+}
+
+func newLab(count int, tools *tool.Set, watch, dir string, apart bool) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, ErrPrivilege
 	}
 	now := time.Now()
-	l := &Lab{tools: tools, watch: watch, dir: dir,
+	l := &Lab{tools: tools, watch: watch, dir: dir, apart: apart,
 		maker: &pki.Maker{Algorithm: node.ECDSAP256, CAValidity: 24 * time.Hour, Validity: 12 * time.Hour, Now: now}}
 	key, err := l.maker.Key()
 	if err != nil {
@@ -77,6 +88,12 @@ func New(count int, tools *tool.Set, watch, dir string) (*Lab, error) {
 		mac := net.HardwareAddr{0x02, 0, 0, 0, 0, 0xfe}
 		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "wire", HardwareAddr: mac}}); err != nil {
 			return err
+		}
+		if apart {
+			second := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "second"}}
+			if err := errors.Join(netlink.LinkAdd(second), netlink.LinkSetUp(second)); err != nil {
+				return err
+			}
 		}
 		return raise("wire", client)
 	}); err != nil {
@@ -119,9 +136,15 @@ func raise(name string, address netip.Prefix) error {
 	return errors.Join(netlink.AddrAdd(link, a), netlink.LinkSetUp(link))
 }
 
+// strict makes the machine of this namespace refuse what comes in by another interface than an
+// answer would take (RFC 3704, section 2.2). Others would hear adverts on the wrong one, too.
+func strict() error {
+	return os.WriteFile("/proc/sys/net/ipv4/conf/all/rp_filter", []byte("1"), 0o644)
+}
+
 // machine makes the i-th machine and plugs it in.
 func (l *Lab) machine(i int) (*Machine, error) {
-	m := &Machine{lab: l, Name: "cp-" + strconv.Itoa(i+1), Address: netip.AddrFrom4([4]byte{10, 77, 0, byte(11 + i)})}
+	m := &Machine{lab: l, Name: "cp-" + strconv.Itoa(i+1), Address: netip.AddrFrom4([4]byte{10, 77, 0, byte(11 + i)}), own: "eth0"}
 	m.dir = filepath.Join(l.dir, m.Name)
 	var err error
 	if err = os.MkdirAll(m.dir, 0o755); err != nil {
@@ -130,16 +153,14 @@ func (l *Lab) machine(i int) (*Machine, error) {
 	if m.space, err = newSpace(); err != nil {
 		return nil, err
 	}
-	if err := l.wire.do(func() error {
-		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: m.Name}, PeerName: "eth0", PeerNamespace: netlink.NsFd(m.space.file.Fd())})
-	}); err != nil {
+	if err := errors.Join(m.cable(m.Name, "eth0"), m.Plug(true)); err != nil {
 		return nil, fmt.Errorf("%s: %w", m.Name, err)
 	}
-	if err := m.space.do(func() error { return raise("eth0", netip.PrefixFrom(m.Address, 24)) }); err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Name, err)
-	}
-	if err := m.Plug(true); err != nil {
-		return nil, err
+	if l.apart {
+		m.Address, m.own = netip.AddrFrom4([4]byte{10, 78, 0, byte(11 + i)}), "eth1"
+		if err := errors.Join(m.cable(m.second(), "eth1"), m.attach(m.second(), "second"), m.space.do(strict)); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.Name, err)
+		}
 	}
 	text := m.lab.ca.CertPEM()
 	return m, os.WriteFile(filepath.Join(m.dir, "ca.crt"), text, 0o644)
@@ -152,6 +173,9 @@ func (l *Lab) document(m *Machine) (*node.Node, *kubeadm.Config, error) {
 		VIP:     node.VIP{Provider: node.VIPKeepalived, Address: VIP.String()}}
 	for _, p := range m.listed {
 		n.Cluster.ControlPlanes = append(n.Cluster.ControlPlanes, node.Peer{Name: p.Name, Address: p.Address.String()})
+	}
+	if l.apart {
+		n.VIP.Interface = "eth0"
 	}
 	node.SetDefaults(n)
 	c, err := kubeadm.New(n, kubeadm.Host{Hostname: m.Name, KubernetesVersion: "v1.36.3", Now: time.Now()})

@@ -37,6 +37,7 @@ type Machine struct {
 	Address netip.Addr
 
 	lab        *Lab
+	own        string // the interface with Address
 	dir        string
 	space      *space
 	keepalived *exec.Cmd
@@ -47,22 +48,65 @@ type Machine struct {
 	follower *phases.Follower
 }
 
+// cable gives the machine an interface with its address; port is the other end.
+func (m *Machine) cable(port, iface string) error {
+	if err := m.lab.wire.do(func() error {
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: port}, PeerName: iface, PeerNamespace: netlink.NsFd(m.space.file.Fd())})
+	}); err != nil {
+		return err
+	}
+	return m.space.do(func() error { return raise(iface, netip.PrefixFrom(m.Address, 24)) })
+}
+
+// attach connects a port to a segment.
+func (m *Machine) attach(port, segment string) error {
+	return m.lab.wire.do(func() error {
+		link, err := netlink.LinkByName(port)
+		if err != nil {
+			return err
+		}
+		bridge, err := netlink.LinkByName(segment)
+		if err != nil {
+			return err
+		}
+		return errors.Join(netlink.LinkSetMaster(link, bridge), netlink.LinkSetUp(link))
+	})
+}
+
 // Plug connects the machine to the segment, or cuts it off in a way it does not notice: its
 // own link stays up, as behind a switch.
 func (m *Machine) Plug(in bool) error {
+	if in {
+		return m.attach(m.Name, "wire")
+	}
 	return m.lab.wire.do(func() error {
 		port, err := netlink.LinkByName(m.Name)
 		if err != nil {
 			return err
 		}
-		if !in {
-			return netlink.LinkSetNoMaster(port)
-		}
-		bridge, err := netlink.LinkByName("wire")
+		return netlink.LinkSetNoMaster(port)
+	})
+}
+
+// second is the port of the machine's interface on the second segment.
+func (m *Machine) second() string { return m.Name + "-2" }
+
+// Unplug takes a cable out of the machine, which notices that, or puts it in again: that of its
+// own address, or that of the virtual one where they are apart.
+func (m *Machine) Unplug(own, out bool) error {
+	name := m.Name
+	if own && m.lab.apart {
+		name = m.second()
+	}
+	return m.lab.wire.do(func() error {
+		port, err := netlink.LinkByName(name)
 		if err != nil {
 			return err
 		}
-		return errors.Join(netlink.LinkSetMaster(port, bridge), netlink.LinkSetUp(port))
+		if out {
+			return netlink.LinkSetDown(port)
+		}
+		return netlink.LinkSetUp(port)
 	})
 }
 
@@ -93,7 +137,7 @@ func (m *Machine) Start() error {
 	if err != nil {
 		return err
 	}
-	k, err := vip.New(n, c, "eth0")
+	k, err := vip.New(n, c, m.own)
 	if err != nil {
 		return err
 	}
