@@ -11,6 +11,9 @@ func def[T comparable](p *T, v T) {
 	*p = cmp.Or(*p, v)
 }
 
+// DefaultVIPPriority is vip.priority where nobody prefers a machine.
+const DefaultVIPPriority = 100
+
 // SetDefaults fills what the document left open. It looks at nothing but the document:
 // names, addresses and versions that come from the machine stay empty.
 func SetDefaults(n *Node) {
@@ -34,7 +37,7 @@ func SetDefaults(n *Node) {
 	} else {
 		def(&n.Cluster.EndpointMode, EndpointVIP)
 		def(&n.VIP.RouterID, RouterID(n.VIP.Address))
-		def(&n.VIP.Priority, 100)
+		def(&n.VIP.Priority, DefaultVIPPriority)
 		def(&n.VIP.AdvertInterval, Duration(300*time.Millisecond))
 		def(&n.VIP.HealthTimeout, Duration(3*time.Second))
 	}

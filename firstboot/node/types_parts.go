@@ -96,7 +96,7 @@ type VIP struct {
 	// RouterID is the VRRP router id, 1-255; 0 derives it from the address.
 	RouterID int `yaml:"routerID,omitempty"`
 	// Priority is this machine's in the election, 2-254; the highest owns the address.
-	// With equal priorities an owner stays owner as long as it is healthy.
+	// With equal priorities an owner stays owner as long as it is healthy. Default 100.
 	Priority int `yaml:"priority,omitempty"`
 	// AdvertInterval is how often the owner says that it lives, in steps of 10ms. Another
 	// machine takes over when it hears nothing for 3 to 4 of them.

@@ -57,7 +57,7 @@ func startKeepalived(ctx context.Context, s *State) error {
 		endpoint = balancer.New(s.Node, s.Config, "").Local()
 	}
 	// The watch first: keepalived follows the file it keeps.
-	if err := s.startWith(ctx, vip.WatchUnit, vip.Watch(endpoint, s.Node.VIP.HealthTimeout.D())); err != nil {
+	if err := s.startWith(ctx, vip.WatchUnit, vip.Watch(endpoint, s.Config.VIP.Unmap(), s.Node.VIP.HealthTimeout.D())); err != nil {
 		return err
 	}
 	if s.joined() && s.absent(vip.AdmittedFile) {

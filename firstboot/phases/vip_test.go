@@ -75,7 +75,7 @@ func TestKeepalivedIsStarted(t *testing.T) {
 	if text := content(t, s, vip.ConfigFile); !strings.Contains(text, "    interface eth3\n") || !strings.Contains(text, "192.0.2.10/32 dev eth7\n") {
 		t.Error(text)
 	}
-	if text := content(t, s, vip.WatchFile); text != "ENDPOINT=192.0.2.11:6443\nTIMEOUT=3s\n" {
+	if text := content(t, s, vip.WatchFile); text != "ENDPOINT=192.0.2.11:6443\nADDRESS=192.0.2.10\nTIMEOUT=3s\n" {
 		t.Error(text)
 	}
 }
@@ -106,7 +106,7 @@ func TestOwnerWithBalancerFollowsTheBalancer(t *testing.T) {
 	if err := errors.Join(startBalancer(t.Context(), s), startKeepalived(t.Context(), s)); err != nil {
 		t.Fatal(err)
 	}
-	if text := content(t, s, vip.WatchFile); text != "ENDPOINT=127.0.0.1:8443\nTIMEOUT=3s\n" {
+	if text := content(t, s, vip.WatchFile); text != "ENDPOINT=127.0.0.1:8443\nADDRESS=192.0.2.10\nTIMEOUT=3s\n" {
 		t.Error(text)
 	}
 	if _, err := os.Stat(s.path(balancer.HostsFile)); !errors.Is(err, os.ErrNotExist) {

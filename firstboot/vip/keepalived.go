@@ -26,6 +26,8 @@ const (
 	// StateFile says how the API server is: "1" is healthy; "0", absence and anything else is
 	// not. The watch writes it, keepalived follows it.
 	StateFile = "/run/imgbuild-vip/apiserver"
+	// OwnerFile says in the same way that the machine is healthy and has the address.
+	OwnerFile = "/run/imgbuild-vip/owner"
 	// AdmittedFile lets keepalived start. It is gone after every boot: what the machine knew of
 	// the other control planes may be out of date by then.
 	AdmittedFile = "/run/imgbuild-vip/admitted"
@@ -102,10 +104,19 @@ func (k Keepalived) Config() kubeadm.File {
 	p("}")
 	p("")
 	p("# 1 while the API server is healthy. Without the file it counts as 0.")
+	candidate := k.candidate()
 	p("track_file apiserver {")
 	p("    file %q", StateFile)
-	p("    weight %d", k.Priority-unhealthy)
+	p("    weight %d", candidate-unhealthy)
 	p("}")
+	if candidate != k.Priority {
+		p("")
+		p("# 1 while the machine has the address besides, so that nobody takes it back.")
+		p("track_file owner {")
+		p("    file %q", OwnerFile)
+		p("    weight %d", k.Priority-candidate)
+		p("}")
+	}
 	p("")
 	p("vrrp_instance control-plane {")
 	p("    state BACKUP")
@@ -127,6 +138,9 @@ func (k Keepalived) Config() kubeadm.File {
 	}
 	p("    track_file {")
 	p("        apiserver")
+	if candidate != k.Priority {
+		p("        owner")
+	}
 	p("    }")
 	if k.VIPInterface != k.Interface {
 		p("    # Nobody reaches the address on a link that is down.")
@@ -141,8 +155,21 @@ func (k Keepalived) Config() kubeadm.File {
 	return kubeadm.File{Path: ConfigFile, Mode: 0o644, Data: b.Bytes()}
 }
 
+// candidate is the priority of a machine that is healthy and does not have the address. How
+// long a machine waits for another to take over follows from it, so all have different ones,
+// by their addresses: of equals two would take over at once, and whoever asked the one that
+// gives way would wait for an answer in vain. A priority that somebody chose stands for itself.
+func (k Keepalived) candidate() int {
+	if k.Priority != node.DefaultVIPPriority || len(k.Peers) == 0 {
+		return k.Priority
+	}
+	before, _ := slices.BinarySearchFunc(k.Peers, k.Own, netip.Addr.Compare)
+	step := (k.Priority - unhealthy - 1) / (len(k.Peers) + 1)
+	return max(k.Priority-max(step, 1)*(before+1), unhealthy+1)
+}
+
 // Watch renders the arguments of the watch for an API server at host:port, which may take
-// timeout to answer.
-func Watch(endpoint string, timeout time.Duration) kubeadm.File {
-	return kubeadm.File{Path: WatchFile, Mode: 0o644, Data: fmt.Appendf(nil, "ENDPOINT=%s\nTIMEOUT=%s\n", endpoint, timeout)}
+// timeout to answer, on a machine that may have the virtual address.
+func Watch(endpoint string, address netip.Addr, timeout time.Duration) kubeadm.File {
+	return kubeadm.File{Path: WatchFile, Mode: 0o644, Data: fmt.Appendf(nil, "ENDPOINT=%s\nADDRESS=%s\nTIMEOUT=%s\n", endpoint, address, timeout)}
 }

@@ -3,6 +3,8 @@
 package vip
 
 import (
+	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +89,31 @@ func TestMachinesAgree(t *testing.T) {
 	}
 }
 
+// No two machines are equally quick to take over, and all are quicker than one whose API server
+// is not healthy; somebody's own priority stays what it is.
+func TestCandidates(t *testing.T) {
+	for _, count := range []int{2, 3, 5, 7} {
+		peers := func(n *node.Node) {
+			n.Cluster.ControlPlanes = nil
+			for i := range count {
+				n.Cluster.ControlPlanes = append(n.Cluster.ControlPlanes, node.Peer{Name: fmt.Sprint("cp-", i), Address: fmt.Sprint("192.0.2.", 20+i)})
+			}
+		}
+		seen := map[int]bool{}
+		for i := range count {
+			own := func(n *node.Node) { n.Node.Address = fmt.Sprint("192.0.2.", 20+i) }
+			c := keepalived(t, peers, own).candidate()
+			if seen[c] || c <= unhealthy || c >= node.DefaultVIPPriority {
+				t.Errorf("machine %d of %d stands with %d, others with %v", i+1, count, c, seen)
+			}
+			seen[c] = true
+			if c := keepalived(t, peers, own, func(n *node.Node) { n.VIP.Priority = 150 }).candidate(); c != 150 {
+				t.Errorf("chosen 150, stands with %d", c)
+			}
+		}
+	}
+}
+
 func TestMachineOutsideTheList(t *testing.T) {
 	stranger := func(n *node.Node) { n.Node.Address = "192.0.2.99" }
 	_, err := New(document(stranger), kubeadmtest.Config(t, three, stranger), "eth0")
@@ -133,7 +160,7 @@ func TestCertificateCoversTheAddress(t *testing.T) {
 }
 
 func TestWatchFile(t *testing.T) {
-	if f := Watch("192.0.2.11:6443", 1500*time.Millisecond); string(f.Data) != "ENDPOINT=192.0.2.11:6443\nTIMEOUT=1.5s\n" || f.Path != WatchFile {
+	if f := Watch("192.0.2.11:6443", netip.MustParseAddr("192.0.2.10"), 1500*time.Millisecond); string(f.Data) != "ENDPOINT=192.0.2.11:6443\nADDRESS=192.0.2.10\nTIMEOUT=1.5s\n" || f.Path != WatchFile {
 		t.Errorf("%s %s", f, f.Data)
 	}
 }

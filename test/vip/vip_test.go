@@ -256,7 +256,7 @@ func check(t *testing.T, set *tool.Set, file string) (string, error) {
 	text, err := os.ReadFile(file)
 	must(t, err)
 	config := filepath.Join(dir, "keepalived.conf")
-	must(t, os.WriteFile(config, []byte(strings.ReplaceAll(string(text), firstboot.StateFile, filepath.Join(dir, "apiserver"))), 0o644))
+	must(t, os.WriteFile(config, []byte(strings.ReplaceAll(string(text), filepath.Dir(firstboot.StateFile), dir)), 0o644))
 	report := filepath.Join(dir, "report")
 	cmd, err := lab.Keepalived(t.Context(), set, dir, "--vrrp", "--config-test="+report, "--use-file", config)
 	must(t, err)

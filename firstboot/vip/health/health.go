@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package health watches an API server and keeps a file that says whether it is healthy.
-// keepalived follows the file (track_file), so that no program is started for a check and
-// none but keepalived itself decides about the address.
+// Package health watches an API server and keeps two files: one says whether it is healthy, the
+// other whether the machine has the virtual address besides. keepalived follows the files
+// (track_file), so that no program is started for a check and none but keepalived itself
+// decides about the address.
 //
 // The package depends on the standard library only: its program runs on every control plane
 // for as long as the machine is up.
@@ -15,10 +16,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
+	"net/netip"
 	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -33,6 +33,10 @@ type Watch struct {
 	ServerName string
 	// StateFile becomes "1\n" or "0\n".
 	StateFile string
+	// Address is the virtual one. OwnerFile becomes "1\n" while the server is healthy and the
+	// machine has the address, and "0\n" otherwise; empty is no file.
+	Address   netip.Addr
+	OwnerFile string
 	// Period is the time between checks, Retry that after a failed one.
 	Period, Retry time.Duration
 	// Timeout bounds one check.
@@ -54,8 +58,19 @@ func Defaults() Watch {
 // Run watches until ctx ends. The state begins as unhealthy, and is so again at the end.
 func (w *Watch) Run(ctx context.Context) error {
 	healthy, failed := false, 0
-	if err := w.write(false); err != nil {
+	said := &said{watch: w}
+	if err := said.health(false); err != nil {
 		return err
+	}
+	var blind chan error // where it is not known any more who has the address
+	if w.OwnerFile != "" {
+		moved, err := addressChanges()
+		if err != nil {
+			return err
+		}
+		defer moved.Close()
+		blind = make(chan error, 1)
+		go func() { blind <- moved.each(said.address) }()
 	}
 	client := &http.Client{Timeout: w.Timeout, Transport: w.transport()}
 	defer client.CloseIdleConnections()
@@ -88,7 +103,7 @@ func (w *Watch) Run(ctx context.Context) error {
 		}
 		if now := err == nil || healthy && failed < w.Failures; now != healthy || !now && err.Error() != last && ctx.Err() == nil {
 			if now != healthy {
-				if werr := w.write(now); werr != nil {
+				if werr := said.health(now); werr != nil {
 					return werr
 				}
 			}
@@ -103,7 +118,9 @@ func (w *Watch) Run(ctx context.Context) error {
 		beat()
 		select {
 		case <-ctx.Done():
-			return w.write(false)
+			return said.health(false)
+		case err := <-blind:
+			return errors.Join(err, said.health(false))
 		case <-time.After(pause):
 		}
 	}
@@ -164,26 +181,3 @@ func (w *Watch) check(ctx context.Context, client *http.Client) error {
 type badAnswer struct{ url, status string }
 
 func (e *badAnswer) Error() string { return e.url + " answers " + e.status }
-
-// write replaces the state in one step. A reader sees the old or the new one; in memory
-// there is nothing to sync.
-func (w *Watch) write(healthy bool) error {
-	text := "0\n"
-	if healthy {
-		text = "1\n"
-	}
-	tmp := filepath.Join(filepath.Dir(w.StateFile), "."+filepath.Base(w.StateFile)+".new")
-	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, w.StateFile)
-}
-
-// Clear takes the state away, which counts as unhealthy. It is for after a watch that ended
-// without doing so.
-func Clear(stateFile string) error {
-	if err := os.Remove(stateFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,6 +112,33 @@ func TestStateFollowsTheServer(t *testing.T) {
 	stop()
 	if got := o.state(t); got != "0\n" {
 		t.Errorf("a watch that ended leaves %q", got)
+	}
+}
+
+// Who has the address is said as long as the server is healthy, and only then.
+func TestOwnerIsSaid(t *testing.T) {
+	for address, want := range map[string]string{"127.0.0.1": "1\n", "192.0.2.10": "0\n"} {
+		o := observe(t)
+		o.Address, o.OwnerFile = netip.MustParseAddr(address), filepath.Join(t.TempDir(), "owner")
+		owner := func() string {
+			text, _ := os.ReadFile(o.OwnerFile) // nothing is said yet
+			return string(text)
+		}
+		o.status.Store(http.StatusInternalServerError)
+		stop := o.start(t)
+		o.await(t, "answers 500")
+		if got := owner(); got != "0\n" {
+			t.Errorf("%s, not healthy: %q", address, got)
+		}
+		o.status.Store(http.StatusOK)
+		o.await(t, "healthy")
+		if got := owner(); got != want {
+			t.Errorf("%s, healthy: %q", address, got)
+		}
+		stop()
+		if got := owner(); got != "0\n" {
+			t.Errorf("%s: a watch that ended leaves %q", address, got)
+		}
 	}
 }
 

@@ -96,10 +96,14 @@ func (m *Machine) configure() (string, error) {
 		return "", err
 	}
 	config := filepath.Join(m.dir, "keepalived.conf")
-	return config, os.WriteFile(config, bytes.ReplaceAll(text, []byte(vip.StateFile), []byte(m.state())), 0o644)
+	for from, to := range map[string]string{vip.StateFile: m.state(), vip.OwnerFile: m.owner()} {
+		text = bytes.ReplaceAll(text, []byte(from), []byte(to))
+	}
+	return config, os.WriteFile(config, text, 0o644)
 }
 
 func (m *Machine) state() string { return filepath.Join(m.dir, "apiserver") }
+func (m *Machine) owner() string { return filepath.Join(m.dir, "owner") }
 
 // reload does what the unit's ExecReload does. A unit that does not run is left alone.
 func (m *Machine) reload() error {

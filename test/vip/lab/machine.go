@@ -154,7 +154,7 @@ func (m *Machine) startKeepalived() error {
 		return err
 	}
 	if m.watch == nil {
-		m.watch = exec.Command(m.lab.watch, "--endpoint", netip.AddrPortFrom(m.Address, Port).String(), "--state", m.state(), "--ca", filepath.Join(m.dir, "ca.crt"))
+		m.watch = exec.Command(m.lab.watch, "--endpoint", netip.AddrPortFrom(m.Address, Port).String(), "--state", m.state(), "--address", VIP.String(), "--owner", m.owner(), "--ca", filepath.Join(m.dir, "ca.crt"))
 		if err := m.run(m.watch, "watch.log", (*exec.Cmd).Start); err != nil {
 			return err
 		}
