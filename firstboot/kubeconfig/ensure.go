@@ -5,6 +5,7 @@ package kubeconfig
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,7 +32,7 @@ func Names(first bool) []string {
 }
 
 // Ensure writes the named files below root, in parallel. A file that is there is kept while it
-// trusts ca, points at the right server and its certificate is the wanted one and valid; a
+// trusts ca, points at the right server and its certificate is the wanted one, valid and not due; a
 // kubelet.conf that refers to the rotating certificate is kept as well. changed lists what was
 // written.
 func Ensure(ctx context.Context, root string, c *kubeadm.Config, names []string, ca *pki.Pair, m *pki.Maker) (changed []string, err error) {
@@ -44,7 +45,7 @@ func Ensure(ctx context.Context, root string, c *kubeadm.Config, names []string,
 				return
 			}
 			text, err := os.ReadFile(filepath.Join(root, kubeadm.Dir, name))
-			if err == nil && Fits(c, name, text, ca, m.Now.Add(m.RenewBefore)) == nil {
+			if err == nil && Lasts(c, name, text, ca, m.Now, m.RenewBefore) == nil {
 				return
 			}
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -65,30 +66,46 @@ func Ensure(ctx context.Context, root string, c *kubeadm.Config, names []string,
 	return changed, errors.Join(errs...)
 }
 
-// Fits says why an existing file cannot be kept, or nil. It never quotes the file.
+// Fits says why an existing file cannot be used now, or nil. It never quotes the file.
 func Fits(c *kubeadm.Config, name string, text []byte, ca *pki.Pair, now time.Time) error {
-	cluster, auth, err := Current(text)
-	if err != nil {
+	_, err := fits(c, name, text, ca, now)
+	return err
+}
+
+// Lasts says why an existing file cannot be kept, or nil: it does not fit now, or its certificate
+// ends within before.
+func Lasts(c *kubeadm.Config, name string, text []byte, ca *pki.Pair, now time.Time, before time.Duration) error {
+	cert, err := fits(c, name, text, ca, now)
+	if err != nil || cert == nil {
 		return err
 	}
+	return pki.Lasts(cert, now, before)
+}
+
+// fits returns the certificate inside too, if there is one.
+func fits(c *kubeadm.Config, name string, text []byte, ca *pki.Pair, now time.Time) (*x509.Certificate, error) {
+	cluster, auth, err := Current(text)
+	if err != nil {
+		return nil, err
+	}
 	if want := Server(c, name); cluster.Server != want {
-		return fmt.Errorf("it points at %s instead of %s", cluster.Server, want)
+		return nil, fmt.Errorf("it points at %s instead of %s", cluster.Server, want)
 	}
 	if !bytes.Equal(bytes.TrimSpace(cluster.CertificateAuthorityData), bytes.TrimSpace(ca.CertPEM())) {
-		return errors.New("it trusts another authority")
+		return nil, errors.New("it trusts another authority")
 	}
 	if name == Kubelet && auth.ClientCertificate == kubeadm.KubeletPEM && auth.ClientKey == kubeadm.KubeletPEM {
-		return nil
+		return nil, nil
 	}
 	cert, err := pki.ParseCert(auth.ClientCertificateData)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	key, err := pki.ParseKey(auth.ClientKeyData)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return pki.Fits(pki.Users(c.NodeName)[name], cert, key, ca.Cert, now)
+	return cert, pki.Fits(pki.Users(c.NodeName)[name], cert, key, ca.Cert, now)
 }
 
 // Current decodes a kubeconfig and returns the cluster and user of its current context.

@@ -116,6 +116,29 @@ func TestEnsure(t *testing.T) {
 	}
 }
 
+// Renewing judges a certificate at this moment, and its end some time later.
+func TestRenewing(t *testing.T) {
+	const day = 24 * time.Hour
+	for made, want := range map[time.Duration]int{-day: 0, -300 * day: 1, -400 * day: 1, time.Hour: 1, 100 * day: 1} {
+		c, ca, m := setup(t)
+		root := t.TempDir()
+		write := func() int {
+			t.Helper()
+			changed, err := Ensure(context.Background(), root, c, []string{Scheduler}, ca, m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(changed)
+		}
+		m.Now = kubeadmtest.Now.Add(made)
+		write()
+		m.Now, m.RenewBefore = kubeadmtest.Now, 120*day
+		if got, again := write(), write(); got != want || again != 0 {
+			t.Errorf("made at %s: wrote %d, then %d, want %d and 0", made, got, again, want)
+		}
+	}
+}
+
 func TestBootstrapAndDiscovery(t *testing.T) {
 	c, ca, _ := setup(t)
 	f, err := Bootstrap(c, c.EndpointURL(), ca.CertPEM(), c.Tokens[0])

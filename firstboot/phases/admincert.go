@@ -60,7 +60,7 @@ func (s *State) signAdmin(ctx context.Context, m *pki.Maker) (signed bool, err e
 		}
 		return err
 	})
-	if err != nil || adminFits(spec, have.Data[addons.AdminCertificate], key, ca, m.Now.Add(m.RenewBefore)) == nil {
+	if err != nil || adminFits(spec, have.Data[addons.AdminCertificate], key, ca, m) == nil {
 		return false, err
 	}
 	cert, err := m.ForKey(spec, key, ca)
@@ -75,11 +75,14 @@ func (s *State) signAdmin(ctx context.Context, m *pki.Maker) (signed bool, err e
 	return true, nil
 }
 
-// adminFits says why a published certificate is not the one for key.
-func adminFits(spec pki.Spec, text string, key crypto.PublicKey, ca *pki.Pair, at time.Time) error {
+// adminFits says why a published certificate is not the one for key, or that it is due.
+func adminFits(spec pki.Spec, text string, key crypto.PublicKey, ca *pki.Pair, m *pki.Maker) error {
 	cert, err := pki.ParseCert([]byte(text))
 	if err != nil {
 		return err
 	}
-	return pki.FitsPublic(spec, cert, key, ca.Cert, at)
+	if err := pki.FitsPublic(spec, cert, key, ca.Cert, m.Now); err != nil {
+		return err
+	}
+	return pki.Lasts(cert, m.Now, m.RenewBefore)
 }

@@ -4,6 +4,7 @@ package phases
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -104,41 +105,16 @@ func kubeconfigsThere(_ context.Context, s *State) error {
 			return fmt.Errorf("%s/%s: %w", kubeadm.Dir, name, err)
 		}
 	}
-	return s.kubeletPEMFits(ca)
+	return s.kubeletPEMFits(ca, s.Start)
 }
 
 // kubeletCredentials writes the kubelet's client certificate where the kubelet itself
 // keeps it and a kubelet.conf that refers to it. kubeadm starts the kubelet with an
 // embedded certificate, lets it copy that to the same place, rewrites kubelet.conf and
 // restarts the kubelet; the result is the same, without the restart.
-//
-// Written in this order, a power cut leaves a file nothing refers to, then a link nothing
-// refers to, then everything.
 func (s *State) kubeletCredentials(ca *pki.Pair) error {
-	if s.kubeletPEMFits(ca) != nil {
-		spec := pki.Users(s.Config.NodeName)[kubeconfig.Kubelet]
-		spec.Name = kubeconfig.Kubelet
-		pair, err := s.maker().Leaf(spec, ca)
-		if err != nil {
-			return err
-		}
-		key, err := pki.KeyPEM(pair.Key)
-		if err != nil {
-			return fmt.Errorf("the kubelet's key: %w", err)
-		}
-		dir := filepath.Dir(kubeadm.KubeletPEM)
-		// The directory and the name are those of client-go's certificate store.
-		name := filepath.Join(dir, "kubelet-client-"+s.Start.Format("2006-01-02-15-04-05")+".pem")
-		if err := kubeadm.MakeDir(s.Root, kubeadm.KubeletDir); err != nil {
-			return err
-		}
-		if err := s.removeTorn(dir, "kubelet-client-*.pem"); err != nil {
-			return err
-		}
-		if _, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: name, Mode: 0o600, Data: append(pair.CertPEM(), key...)}); err != nil {
-			return err
-		}
-		if err := replaceLink(s.path(kubeadm.KubeletPEM), name); err != nil {
+	if s.kubeletPEMFits(ca, s.Start) != nil {
+		if err := s.makeKubeletPEM(ca, s.maker()); err != nil {
 			return err
 		}
 	}
@@ -147,6 +123,34 @@ func (s *State) kubeletCredentials(ca *pki.Pair) error {
 	}
 	_, err := s.pointKubelet(s.kubeletServer())
 	return err
+}
+
+// makeKubeletPEM gives the kubelet another certificate. Written in this order, a power cut leaves
+// a file nothing refers to, then a link nothing refers to, then everything.
+func (s *State) makeKubeletPEM(ca *pki.Pair, m *pki.Maker) error {
+	spec := pki.Users(s.Config.NodeName)[kubeconfig.Kubelet]
+	spec.Name = kubeconfig.Kubelet
+	pair, err := m.Leaf(spec, ca)
+	if err != nil {
+		return err
+	}
+	key, err := pki.KeyPEM(pair.Key)
+	if err != nil {
+		return fmt.Errorf("the kubelet's key: %w", err)
+	}
+	dir := filepath.Dir(kubeadm.KubeletPEM)
+	// The directory and the name are those of client-go's certificate store.
+	name := filepath.Join(dir, "kubelet-client-"+m.Now.Format("2006-01-02-15-04-05")+".pem")
+	if err := kubeadm.MakeDir(s.Root, kubeadm.KubeletDir); err != nil {
+		return err
+	}
+	if err := s.removeTorn(dir, "kubelet-client-*.pem"); err != nil {
+		return err
+	}
+	if _, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: name, Mode: 0o600, Data: append(pair.CertPEM(), key...)}); err != nil {
+		return err
+	}
+	return replaceLink(s.path(kubeadm.KubeletPEM), name)
 }
 
 // removeTorn removes what a cut left of files whose names say when they were made: a later
@@ -160,30 +164,36 @@ func (s *State) removeTorn(dir, pattern string) error {
 }
 
 // kubeletPEMFits checks the certificate behind kubelet-client-current.pem.
-func (s *State) kubeletPEMFits(ca *pki.Pair) error {
+func (s *State) kubeletPEMFits(ca *pki.Pair, now time.Time) error {
+	_, err := s.kubeletPEM(ca, now)
+	return err
+}
+
+// kubeletPEM returns the certificate behind kubelet-client-current.pem if it fits.
+func (s *State) kubeletPEM(ca *pki.Pair, now time.Time) (*x509.Certificate, error) {
 	target, err := os.Readlink(s.path(kubeadm.KubeletPEM))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	text, err := os.ReadFile(s.path(filepath.Join(filepath.Dir(kubeadm.KubeletPEM), filepath.Base(target))))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cert, err := pki.ParseCert(text)
 	if err != nil {
-		return fmt.Errorf("%s: %w", kubeadm.KubeletPEM, err)
+		return nil, fmt.Errorf("%s: %w", kubeadm.KubeletPEM, err)
 	}
 	// The kubelet may have renewed it since, with a key of its own choosing.
 	if err := cert.CheckSignatureFrom(ca.Cert); err != nil {
-		return fmt.Errorf("%s is not signed by the cluster's authority: %w", kubeadm.KubeletPEM, err)
+		return nil, fmt.Errorf("%s is not signed by the cluster's authority: %w", kubeadm.KubeletPEM, err)
 	}
 	if want := pki.Users(s.Config.NodeName)[kubeconfig.Kubelet].CommonName; cert.Subject.CommonName != want {
-		return fmt.Errorf("%s is for %s, not for %s", kubeadm.KubeletPEM, cert.Subject.CommonName, want)
+		return nil, fmt.Errorf("%s is for %s, not for %s", kubeadm.KubeletPEM, cert.Subject.CommonName, want)
 	}
-	if s.Start.After(cert.NotAfter) {
-		return fmt.Errorf("%s expired at %s", kubeadm.KubeletPEM, cert.NotAfter.Format(time.RFC3339))
+	if err := pki.Valid(cert, now); err != nil {
+		return nil, fmt.Errorf("%s: %w", kubeadm.KubeletPEM, err)
 	}
-	return nil
+	return cert, nil
 }
 
 // replaceLink makes link point to target, atomically.

@@ -25,6 +25,7 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/pki"
+	"github.com/imgbuild/imgbuild/firstboot/vip"
 )
 
 // Renewal is what renewing did.
@@ -41,15 +42,21 @@ type Renewal struct {
 	Authorities bool
 }
 
-// Renew makes the leaves of a control plane again that expire within before, and, if the
-// document asks for it, keeps tokens and kubeadm-certs usable. Before is at most two thirds
-// of the leaves' validity, so that a new one is never due at once. Etcd and the API server
-// read new files by themselves; the controller manager and the scheduler are restarted, which
-// their leader election covers.
+// Renew makes the leaves of a control plane again that expire within before (see pki.Lasts), and,
+// if the document asks for it, keeps tokens and kubeadm-certs usable. Leaves come first: they need
+// no API, which may need them. Etcd and the API server read new files by themselves; what reads
+// its kubeconfig only once is restarted, which leader election covers. Certificates that cannot be
+// made here are named in the error when they are due.
 func Renew(ctx context.Context, s *State, before time.Duration) (*Renewal, error) {
 	r := &Renewal{}
+	m := s.maker()
+	m.Now, m.RenewBefore = time.Now(), before
 	if s.Config.Role != node.ControlPlane {
-		return r, nil // the kubelet renews its own certificate
+		ca, err := s.authority()
+		if err == nil {
+			err = s.renewKubelet(ctx, ca, m, r)
+		}
+		return r, err
 	}
 	if _, err := os.Stat(s.path(kubeadm.PKIDir + "/apiserver.crt")); err != nil {
 		return r, fmt.Errorf("first boot has not made certificates on this machine yet: %w", err)
@@ -61,12 +68,7 @@ func Renew(ctx context.Context, s *State, before time.Duration) (*Renewal, error
 	if s.Membership = known; known != nil {
 		known.Apply(s.Config)
 	}
-	m := s.maker()
-	m.Now, m.RenewBefore = time.Now(), min(before, s.Config.Validity*2/3)
-	err = errors.Join(s.renewLeaves(ctx, m, r), s.renewTokens(ctx, r))
-	var signErr error
-	r.Admin, signErr = s.signAdmin(ctx, m)
-	return r, errors.Join(err, signErr)
+	return r, errors.Join(s.renewLeaves(ctx, m, r), s.renewObjects(ctx, m, r))
 }
 
 func (s *State) renewLeaves(ctx context.Context, m *pki.Maker, r *Renewal) error {
@@ -76,56 +78,112 @@ func (s *State) renewLeaves(ctx context.Context, m *pki.Maker, r *Renewal) error
 	}
 	done, err := pki.Ensure(ctx, s.Root, &c, m)
 	if err != nil {
-		return fmt.Errorf("renewing certificates: %w", err)
+		err = fmt.Errorf("renewing certificates: %w", err)
+	}
+	if s.Config.ExternalCA {
+		return errors.Join(err, s.externalLeaves(ctx, m, r))
+	}
+	if err != nil {
+		return err
 	}
 	for _, o := range done.Outcomes {
 		if o.Action != pki.Kept {
 			r.Certificates = append(r.Certificates, o.Name)
 		}
 	}
-	if done.CA.Key == nil {
-		return s.externalKubeconfigs(done.CA, m)
-	}
 	changed, err := kubeconfig.Ensure(ctx, s.Root, s.Config, s.kubeconfigNames(), done.CA, m)
 	for _, c := range changed {
 		r.Kubeconfigs = append(r.Kubeconfigs, filepath.Base(c))
 	}
 	if err != nil {
-		return fmt.Errorf("renewing kubeconfigs: %w", err)
+		err = fmt.Errorf("renewing kubeconfigs: %w", err)
 	}
-	for component, file := range map[string]string{kubeadm.ControllerManager: kubeconfig.ControllerManager, kubeadm.Scheduler: kubeconfig.Scheduler} {
-		if !slices.Contains(r.Kubeconfigs, file) {
-			continue
-		}
-		n, err := terminate(s.path("/proc"), component, s.path(kubeadm.Dir))
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			r.Restarted = append(r.Restarted, component)
-		}
-	}
+	err = errors.Join(err, s.restartReaders(r), s.renewKubelet(ctx, done.CA, m, r))
 	slices.Sort(r.Restarted)
-	return nil
+	return err
 }
 
-// externalKubeconfigs names the files whose certificates somebody else has to renew.
-func (s *State) externalKubeconfigs(ca *pki.Pair, m *pki.Maker) error {
+// externalLeaves names the certificates of kubeconfigs and of the kubelet that somebody else has
+// to renew.
+func (s *State) externalLeaves(ctx context.Context, m *pki.Maker, r *Renewal) error {
+	ca, err := s.authority()
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, name := range s.kubeconfigNames() {
 		text, err := os.ReadFile(s.path(kubeadm.Dir + "/" + name))
 		if err == nil {
-			err = kubeconfig.Fits(s.Config, name, text, ca, m.Now.Add(m.RenewBefore))
+			err = kubeconfig.Lasts(s.Config, name, text, ca, m.Now, m.RenewBefore)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s/%s: %w; with pki.mode external deliver a new one", kubeadm.Dir, name, err))
 		}
 	}
+	return errors.Join(append(errs, s.renewKubelet(ctx, ca, m, r))...)
+}
+
+// renewKubelet looks after the certificate that the kubelet renews itself, when 70 to 90 percent
+// of its life are over. Where the authority's key is, one that the kubelet has let come to its end
+// is made again: with an expired one it does not start, and neither does a control plane that was
+// off for long. Where nobody signs what the kubelet asks for, a new one has to be delivered.
+func (s *State) renewKubelet(ctx context.Context, ca *pki.Pair, m *pki.Maker, r *Renewal) error {
+	external := ca.Key == nil && (s.Config.PKIMode == node.PKIExternal || s.Config.Role == node.ControlPlane)
+	cert, err := s.kubeletPEM(ca, m.Now)
+	if err == nil {
+		before := cert.NotAfter.Sub(cert.NotBefore) / 20
+		if external {
+			before = m.RenewBefore
+		}
+		if err = pki.Lasts(cert, m.Now, before); err == nil {
+			return nil
+		}
+		err = fmt.Errorf("%s: %w", kubeadm.KubeletPEM, err)
+	}
+	switch {
+	case external:
+		return fmt.Errorf("%w; with pki.mode external deliver a new one", err)
+	case ca.Key == nil:
+		return fmt.Errorf("%w, and the kubelet has not renewed it; see kubectl get csr; once it has expired, wipe the partition state and let the machine join again", err)
+	}
+	if err := s.makeKubeletPEM(ca, m); err != nil {
+		return err
+	}
+	r.Certificates = append(r.Certificates, "kubelet")
+	if err := s.RestartUnit(ctx, KubeletUnit); err != nil {
+		return err
+	}
+	r.Restarted = append(r.Restarted, "kubelet")
+	return nil
+}
+
+// reader is a component that reads its kubeconfig only when it starts.
+type reader struct{ component, file string }
+
+func (s *State) readers() []reader {
+	list := []reader{{kubeadm.ControllerManager, kubeconfig.ControllerManager}, {kubeadm.Scheduler, kubeconfig.Scheduler}}
+	if s.Node.VIP.Provider == node.VIPKubeVIP {
+		list = append(list, reader{vip.KubeVIPName, kubeconfig.Admin})
+	}
+	return list
+}
+
+func (s *State) restartReaders(r *Renewal) error {
+	var errs []error
+	for _, c := range s.readers() {
+		n, err := terminate(s.path("/proc"), s.path(kubeadm.Dir), c, slices.Contains(r.Kubeconfigs, c.file))
+		if n > 0 {
+			r.Restarted = append(r.Restarted, c.component)
+		}
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
 
-// terminate asks the processes of a component, with a kubeconfig in dir, to end; the kubelet starts the container again.
-func terminate(proc, component, dir string) (int, error) {
+// terminate asks the processes of a component to end that go by a file which was replaced: now,
+// which changed says, with the file in dir, or by an earlier run that did not come to this. The
+// kubelet starts the container again.
+func terminate(proc, dir string, c reader, changed bool) (int, error) {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
 		return 0, err
@@ -141,15 +199,47 @@ func terminate(proc, component, dir string) (int, error) {
 			continue // it ended in the meantime
 		}
 		argv0, rest, _ := bytes.Cut(cmdline, []byte{0})
-		if filepath.Base(string(argv0)) != component || !bytes.Contains(rest, []byte("--kubeconfig="+dir+"/")) {
+		if filepath.Base(string(argv0)) != c.component {
+			continue
+		}
+		mounts, _ := os.ReadFile(filepath.Join(proc, e.Name(), "mountinfo"))
+		if !replaced(mounts, kubeadm.Dir+"/"+c.file) && !(changed && bytes.Contains(rest, []byte("--kubeconfig="+dir+"/"))) {
 			continue
 		}
 		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return count, fmt.Errorf("restarting %s: %w", component, err)
+			return count, fmt.Errorf("restarting %s: %w", c.component, err)
 		}
 		count++
 	}
 	return count, nil
+}
+
+// replaced says whether a container has a file at path that has another one in its place on the
+// host by now: it keeps the one that was mounted when it started, which has no name any more.
+func replaced(mountinfo []byte, path string) bool {
+	for line := range bytes.Lines(mountinfo) {
+		// proc_pid_mountinfo(5): the fourth field is what is mounted, the fifth where.
+		f := bytes.Fields(line)
+		if len(f) > 4 && string(f[4]) == path && bytes.HasSuffix(f[3], []byte("//deleted")) {
+			return true
+		}
+	}
+	return false
+}
+
+// renewObjects keeps in the cluster what the document asks for. After a boot the API server is
+// waited for, at the pace that leaves it the time to start.
+func (s *State) renewObjects(ctx context.Context, m *pki.Maker, r *Renewal) error {
+	if !s.Node.Join.Renew && (s.Node.PKI.AdminKey == "" || s.Config.ExternalCA) {
+		return nil
+	}
+	if err := s.awaitAPIServer(ctx); err != nil {
+		return err
+	}
+	err := s.renewTokens(ctx, r)
+	var signErr error
+	r.Admin, signErr = s.signAdmin(ctx, m)
+	return errors.Join(err, signErr)
 }
 
 // renewTokens gives tokens that are gone or past half of their life another one.

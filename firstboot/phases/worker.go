@@ -36,7 +36,8 @@ func (s *State) bootstrapped() error {
 	if err != nil {
 		return fmt.Errorf("%s/ca.crt: %w", kubeadm.PKIDir, err)
 	}
-	return s.kubeletPEMFits(&pki.Pair{Cert: ca})
+	// The certificate may have been signed long after the run began.
+	return s.kubeletPEMFits(&pki.Pair{Cert: ca}, time.Now())
 }
 
 // joinFiles are the files of a worker's kubelet: the cluster's configuration with what this

@@ -160,7 +160,7 @@ func (e *ensurer) authority(s Spec) (*Pair, Outcome, error) {
 		if key != nil && !Matches(cert, key) {
 			return nil, o, fmt.Errorf("%s: its public key is not that of %s; deliver the pair that belongs together", file, e.path(s.Name+".key"))
 		}
-		if err := current(cert, e.m.Now); err != nil {
+		if err := Valid(cert, e.m.Now); err != nil {
 			return nil, o, fmt.Errorf("%s: %w; check the clock, or deliver a valid authority", file, err)
 		}
 		return &Pair{Cert: cert, Key: key}, o, nil
@@ -187,7 +187,9 @@ func (e *ensurer) leaf(s Spec, ca *Pair) (Outcome, error) {
 	cert, key, err := e.read(s.Name)
 	if err == nil && cert != nil {
 		o.Action = Replaced
-		err = Fits(s, cert, key, ca.Cert, e.m.Now.Add(e.m.RenewBefore))
+		if err = Fits(s, cert, key, ca.Cert, e.m.Now); err == nil {
+			err = Lasts(cert, e.m.Now, e.m.RenewBefore)
+		}
 		if err == nil {
 			o.Action, o.NotAfter = Kept, cert.NotAfter
 			return o, nil

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// current checks the validity period against now.
-func current(cert *x509.Certificate, now time.Time) error {
+// Valid checks the validity period against now.
+func Valid(cert *x509.Certificate, now time.Time) error {
 	if now.Before(cert.NotBefore) {
 		return fmt.Errorf("not valid before %s, and it is %s", cert.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
@@ -20,6 +20,20 @@ func current(cert *x509.Certificate, now time.Time) error {
 		return fmt.Errorf("expired at %s, and it is %s", cert.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return nil
+}
+
+// Lasts says that a certificate ends within before from now, or nil. Before is cut to two thirds
+// of the certificate's own life, so that a new one is never due at once.
+func Lasts(cert *x509.Certificate, now time.Time, before time.Duration) error {
+	before = min(before, cert.NotAfter.Sub(cert.NotBefore)*2/3)
+	if !now.Add(before).After(cert.NotAfter) {
+		return nil
+	}
+	within := before.Round(time.Second).String()
+	if days := int(before.Hours() / 24); days > 1 {
+		within = fmt.Sprintf("%d days", days)
+	}
+	return fmt.Errorf("ends at %s, within %s", cert.NotAfter.UTC().Format(time.RFC3339), within)
 }
 
 // ErrNotCovered reports a certificate that is right but for names and addresses that it lacks.
@@ -38,7 +52,7 @@ func FitsPublic(s Spec, cert *x509.Certificate, key crypto.PublicKey, ca *x509.C
 	if !SameKey(cert.PublicKey, key) {
 		return errors.New("its key belongs to another certificate")
 	}
-	if err := current(cert, now); err != nil {
+	if err := Valid(cert, now); err != nil {
 		return err
 	}
 	if err := cert.CheckSignatureFrom(ca); err != nil {

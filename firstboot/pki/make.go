@@ -26,7 +26,7 @@ type Maker struct {
 	CAValidity, Validity time.Duration
 	// Now is the moment of first boot.
 	Now time.Time
-	// RenewBefore makes Ensure replace leaves that expire within this time from Now.
+	// RenewBefore makes Ensure replace leaves that expire within this time from Now, as Lasts says.
 	RenewBefore time.Duration
 	// Rand yields serial numbers and signatures; nil means crypto/rand.
 	Rand io.Reader

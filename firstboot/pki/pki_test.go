@@ -218,6 +218,54 @@ func TestReplacesOnlyWhatDoesNotFit(t *testing.T) {
 	}
 }
 
+// Renewing judges a certificate at this moment, and its end some time later.
+func TestRenewing(t *testing.T) {
+	const day = 24 * time.Hour
+	for name, tc := range map[string]struct {
+		made, validity time.Duration // relative to the moment of renewing
+		want           string
+	}{
+		"fresh":                                {-day, 365 * day, ""},
+		"due":                                  {-300 * day, 365 * day, "ends at 2027-01-25T11:45:14Z, within 120 days"},
+		"expired":                              {-400 * day, 365 * day, "expired at 2026-10-17T11:45:14Z, and it is 2026-11-21T11:45:14Z"},
+		"made by a clock that was ahead":       {100 * day, 365 * day, "not valid before 2027-03-01T11:40:14Z, and it is 2026-11-21T11:45:14Z"},
+		"by one that was a little ahead":       {time.Hour, 365 * day, "not valid before 2026-11-21T12:40:14Z, and it is 2026-11-21T11:45:14Z"},
+		"shorter than the period, and fresh":   {-day, 90 * day, ""},
+		"shorter than the period, at its half": {-45 * day, 90 * day, "ends at 2027-01-05T11:45:14Z, within 60 days"},
+		"very short, and due":                  {-time.Hour, 90 * time.Minute, "ends at 2026-11-21T12:15:14Z, within 1h3m20s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root, c := t.TempDir(), kubeadmtest.Config(t)
+			m := maker(node.ECDSAP256)
+			m.Now = m.Now.Add(-500 * day)
+			ensure(t, root, c, m)
+			m.Now, m.Validity = kubeadmtest.Now.Add(tc.made), tc.validity
+			leaves, err := filepath.Glob(filepath.Join(root, kubeadm.PKIDir, "*client.crt"))
+			if err != nil || len(leaves) != 3 {
+				t.Fatal(leaves, err)
+			}
+			for _, f := range leaves {
+				if err := os.Remove(f); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ensure(t, root, c, m)
+			m = maker(node.ECDSAP256)
+			m.RenewBefore = 120 * day
+			for _, o := range ensure(t, root, c, m).Outcomes {
+				if strings.HasSuffix(o.Name, "client") && !strings.Contains(o.Name, "etcd/") && o.Reason != tc.want {
+					t.Errorf("%s: %q, want %q", o.Name, o.Reason, tc.want)
+				}
+			}
+			for _, o := range ensure(t, root, c, m).Outcomes {
+				if o.Action != Kept {
+					t.Errorf("%s again at once: %s", o.Name, o.Reason)
+				}
+			}
+		})
+	}
+}
+
 func TestAuthorities(t *testing.T) {
 	for name, tc := range map[string]struct {
 		mode   node.PKIMode

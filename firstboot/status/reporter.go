@@ -104,6 +104,19 @@ func (r *Reporter) End(err error) {
 	r.publish(nil)
 }
 
+// Complain publishes that something failed on a node that first boot, which the status file is
+// about, is done with. It needs no Start.
+func (r *Reporter) Complain(node, role, boot, what string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	up, reason := r.Clock.Uptime(), r.Redactor.Line(err.Error())
+	r.line("%s %s failed t=%s: %s", what, node, uptime(up), reason)
+	if r.Callback != nil {
+		r.Callback.Send(Event{Version: Version, Node: node, Role: role, Boot: boot, At: seconds(up), State: Failed, Error: reason,
+			Phase: &Phase{Name: what, State: phase.Failed, Error: reason}})
+	}
+}
+
 // Close flushes the callback and returns the first failure to publish.
 func (r *Reporter) Close() error {
 	if r.Callback != nil {

@@ -83,7 +83,8 @@ var grammar = regexp.MustCompile(`^imgbuild: (start \S+ role \S+ t=\d+\.\ds` +
 	`|phase [a-z0-9-]+ (failed|retrying) \d+\.\d\ds \(t=\d+\.\ds\): .+` +
 	`|mark [a-z0-9-]+ t=\d+\.\ds` +
 	`|node \S+ Ready t=\d+\.\ds` +
-	`|node \S+ failed t=\d+\.\ds: .+)$`)
+	`|node \S+ failed t=\d+\.\ds: .+` +
+	`|renew \S+ failed t=\d+\.\ds: .+)$`)
 
 func drive(r *Reporter, end error) {
 	r.Start("cp-1", "control-plane", "boot-id", "controlplane 1.0", []phase.Step{{Name: "certs"}, {Name: "etcd", Needs: []string{"certs"}}})
@@ -186,6 +187,37 @@ func TestCallback(t *testing.T) {
 	}
 	if c.auth != "Bearer callback-bearer-token" {
 		t.Errorf("authorization %q", c.auth)
+	}
+}
+
+// What fails on a finished node is one line and one event, and the status file stays.
+func TestComplaint(t *testing.T) {
+	c := &collector{}
+	srv := httptest.NewServer(c)
+	defer srv.Close()
+	r, console := newReporter(t, srv.URL)
+	r.Complain("cp-1", "control-plane", "boot-id", "renew", errors.New("boom\n"+leak))
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if line := console.String(); !grammar.MatchString(strings.TrimSuffix(line, "\n")) || !strings.HasPrefix(line, "imgbuild: renew cp-1 failed t=21.3s: boom token [redacted]") {
+		t.Errorf("console: %q", line)
+	}
+	if len(c.events) != 1 {
+		t.Fatalf("%d events: %+v", len(c.events), c.events)
+	}
+	e := c.events[0]
+	if e.State != Failed || e.Node != "cp-1" || e.Role != "control-plane" || e.Boot != "boot-id" || !strings.HasPrefix(e.Error, "boom") ||
+		e.Phase == nil || e.Phase.Name != "renew" || e.Phase.State != phase.Failed || e.Phase.Error != e.Error {
+		t.Errorf("%+v", e)
+	}
+	for _, s := range secrets {
+		if strings.Contains(console.String()+c.raw.String(), s) {
+			t.Errorf("%q is shown", s)
+		}
+	}
+	if _, err := os.Stat(r.File); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the status file was written: %v", err)
 	}
 }
 

@@ -15,12 +15,14 @@
 //	imgbuild: mark NAME t=UPTIME
 //	imgbuild: node NODE Ready t=UPTIME
 //	imgbuild: node NODE failed t=UPTIME: REASON
+//	imgbuild: renew NODE failed t=UPTIME: REASON
 //
 // STATE is "ok" (it ran) or "checked" (it was found done). TOOK and UPTIME are seconds
 // with two and one decimals and an "s": "0.12s", "48.2s". UPTIME counts from kernel
 // start (CLOCK_BOOTTIME), so that it can be set beside the kernel's own messages. REASON
 // is one line. A mark is a moment that is not the end of a phase, such as the API's first
-// answer.
+// answer. "renew" is the renewal of certificates and tokens on a finished node; its failure is
+// said once per boot and once a day while it lasts.
 //
 // # Status file
 //
@@ -120,7 +122,8 @@ type Event struct {
 	Boot string `json:"boot"`
 	// At is in seconds since kernel start.
 	At float64 `json:"at"`
-	// Phase is the phase that changed, absent when the run as a whole did.
+	// Phase is the phase that changed, absent when the run as a whole did. The phase renew is not
+	// of first boot: renewing certificates and tokens failed on a finished node.
 	Phase *Phase `json:"phase,omitempty"`
 	// State is where the run as a whole stands.
 	State State `json:"state"`

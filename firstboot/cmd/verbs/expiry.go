@@ -15,6 +15,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
+	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/pki"
 )
 
@@ -53,11 +54,21 @@ func (e *Env) expiries() []expiry {
 	}
 	if target, err := os.Readlink(filepath.Join(e.Root, kubeadm.KubeletPEM)); err == nil {
 		if text, err := os.ReadFile(filepath.Join(e.Root, filepath.Dir(kubeadm.KubeletPEM), filepath.Base(target))); err == nil {
-			add("kubelet (renews itself)", text)
+			add(e.kubeletName(), text)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b expiry) int { return a.notAfter.Compare(b.notAfter) })
 	return out
+}
+
+// kubeletName says of the kubelet's certificate who renews it. With an external authority nobody
+// on the cluster's machines signs what the kubelet asks for.
+func (e *Env) kubeletName() string {
+	n, _, err := node.Load(filepath.Join(e.Root, node.Path))
+	if err != nil || n.PKI.Mode == node.PKIExternal || n.Role == node.ControlPlane && pki.External(e.Root) {
+		return "kubelet"
+	}
+	return "kubelet (renews itself)"
 }
 
 func end(cert *x509.Certificate) time.Time { return cert.NotAfter.UTC() }

@@ -4,7 +4,9 @@ package verbs
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -32,11 +34,11 @@ var renewVerb = verb{
 		}
 		before, _ := fs.GetDuration("before")
 		doc, _ := fs.GetString("node")
+		r := &phases.Renewal{}
 		s, err := e.state(ctx, filepath.Join(e.Root, doc))
-		if err != nil {
-			return err
+		if err == nil {
+			r, err = phases.Renew(ctx, s, before)
 		}
-		r, err := phases.Renew(ctx, s, before)
 		for _, part := range []struct {
 			what string
 			list []string
@@ -48,8 +50,44 @@ var renewVerb = verb{
 		if err == nil && len(r.Certificates)+len(r.Kubeconfigs) == 0 {
 			fmt.Fprintln(e.Stdout, "no certificate is due")
 		}
+		if err != nil && ctx.Err() == nil {
+			if terr := e.tell(s, err); terr != nil {
+				fmt.Fprintln(e.Stderr, "firstboot: telling of the failure: "+e.clean.Text(terr.Error()))
+			}
+		}
 		return err
 	},
+}
+
+// renewTold is there since a failure was told. It does not outlive the boot.
+const renewTold = "/run/imgbuild/renew-failed"
+
+// tell says on the console and to the document's callback that renewing failed: nobody logs in to
+// read it. The timer tries every hour; once per boot and once a day is enough to be told. S is nil
+// without a document.
+func (e *Env) tell(s *phases.State, failure error) error {
+	mark := filepath.Join(e.Root, renewTold)
+	if st, err := os.Stat(mark); err == nil && time.Since(st.ModTime()).Abs() < 24*time.Hour {
+		return nil
+	}
+	rep := &status.Reporter{Console: e.console(), Redactor: &e.clean, Clock: status.SystemClock()}
+	name, role := hostname(), "unknown"
+	var err error
+	if s != nil {
+		role = string(s.Node.Role)
+		if s.Config != nil {
+			name = s.Config.NodeName
+		}
+		if c := s.Node.Callback; c.URL != "" {
+			if rep.Callback, err = status.NewCallback(c.URL, c.CA, c.Token.Reveal()); err == nil {
+				// There is one event, and nothing waits.
+				rep.Callback.Pause, rep.Callback.Flush = 10*time.Second, time.Minute
+			}
+		}
+	}
+	rep.Complain(name, role, status.BootID(), "renew", failure)
+	err = errors.Join(err, rep.Close(), os.MkdirAll(filepath.Dir(mark), 0o755))
+	return errors.Join(err, os.WriteFile(mark, nil, 0o644))
 }
 
 // state resolves the document against this machine, for verbs that work on a finished node.
@@ -58,13 +96,15 @@ func (e *Env) state(ctx context.Context, document string) (*phases.State, error)
 	if err != nil {
 		return nil, err
 	}
-	clean := &status.Redactor{}
-	clean.Add(n.Secrets()...)
-	log, _ := newLog(e.Stderr, clean)
+	e.clean.Add(n.Secrets()...)
+	log, _ := newLog(e.Stderr, &e.clean)
 	s := phases.NewState(n, log, func(string) {})
 	s.Root = e.Root
 	if e.Host != nil {
 		s.Host = e.Host
+	}
+	if e.RestartUnit != nil {
+		s.RestartUnit = e.RestartUnit
 	}
 	return s, phases.ResolveConfig(ctx, s)
 }

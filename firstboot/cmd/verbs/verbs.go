@@ -54,9 +54,11 @@ type Env struct {
 	Root string
 	// Console is the path of the console device; empty uses none.
 	Console string
-	// Host and StopPods replace what looks at and stops the machine; nil is the real thing.
-	Host     func(context.Context, string, *node.Node) (kubeadm.Host, error)
-	StopPods func(context.Context, *phases.State) error
+	// Host, StopPods and RestartUnit replace what looks at the machine and what stops and
+	// restarts its parts; nil is the real thing.
+	Host        func(context.Context, string, *node.Node) (kubeadm.Host, error)
+	StopPods    func(context.Context, *phases.State) error
+	RestartUnit func(context.Context, string) error
 }
 
 // OS returns the real environment.
