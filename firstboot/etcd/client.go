@@ -129,9 +129,10 @@ func memberOf(m *etcdserverpb.Member) Member {
 func (m Member) Started() bool { return m.Name != "" && len(m.ClientURLs) > 0 }
 
 // is says whether the member goes by the name or the address of a machine.
-func (m Member) is(p node.Peer) bool {
-	return m.Name == p.Name || slices.Contains(m.PeerURLs, PeerURL(p.Address))
-}
+func (m Member) is(p node.Peer) bool { return m.Name == p.Name || m.at(p) }
+
+// at says whether the member has the address of a machine.
+func (m Member) at(p node.Peer) bool { return slices.Contains(m.PeerURLs, PeerURL(p.Address)) }
 
 // Members lists the members as a quorum knows them, trying until ctx ends.
 func (c *Client) Members(ctx context.Context) ([]Member, error) {

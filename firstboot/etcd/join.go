@@ -192,19 +192,24 @@ func (c *Client) AwaitServing(ctx context.Context) error {
 	})
 }
 
-// Leave removes the member of a machine. The cluster needs a quorum without it.
-func (c *Client) Leave(ctx context.Context, self node.Peer) error {
+// Leave removes the member of a machine and returns the members that stay. One that has no
+// others is not removed. The cluster needs a quorum without it.
+func (c *Client) Leave(ctx context.Context, self node.Peer) (rest []Member, err error) {
 	members, err := c.Members(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	rest = slices.DeleteFunc(slices.Clone(members), func(m Member) bool { return m.at(self) })
+	// A member that was removed ends, maybe with its answer: the others have to be known by then.
+	endpoints := c.etcd.Endpoints()
+	for _, m := range rest {
+		endpoints = append(endpoints, m.ClientURLs...)
+	}
+	c.etcd.SetEndpoints(endpoints...)
 	for _, m := range members {
-		if slices.Contains(m.PeerURLs, PeerURL(self.Address)) {
-			if len(members) == 1 {
-				return &FinalError{Reason: "it is the only member of etcd"}
-			}
-			return c.Remove(ctx, m.ID)
+		if m.at(self) && len(rest) > 0 {
+			return rest, c.Remove(ctx, m.ID)
 		}
 	}
-	return nil
+	return rest, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -35,21 +36,42 @@ var resetVerb = verb{
 		if err != nil {
 			return err
 		}
-		if e.StopPods == nil {
-			e.StopPods = phases.StopPods
-		}
-		did, err := phases.Leave(ctx, s)
-		if err != nil && !force {
-			return fmt.Errorf("%w; --force resets this machine anyway", err)
-		}
-		if err != nil {
-			did = err.Error()
-		}
-		fmt.Fprintln(e.Stdout, did)
-		if err := errors.Join(e.StopPods(ctx, s), phases.Forget(s)); err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(e.Stdout, "this machine is in no cluster any more; first boot runs again when it starts the next time\nremove its node with: kubectl delete node %s\n", s.Config.NodeName)
-		return err
+		return e.reset(ctx, s, force)
 	},
+}
+
+// reset goes on to the next step only when the one before it is done: what is removed must not
+// be in use. Until the machine has left its cluster, nothing has changed.
+func (e *Env) reset(ctx context.Context, s *phases.State, force bool) error {
+	if e.StopPods == nil {
+		e.StopPods = phases.StopPods
+	}
+	if err := phases.StopFirstBoot(ctx, s); err != nil {
+		return err
+	}
+	left, err := phases.Leave(ctx, s)
+	switch {
+	case err != nil && (!force || ctx.Err() != nil):
+		return errors.Join(fmt.Errorf("%w; --force resets this machine anyway", err), phases.StartFirstBoot(ctx, s))
+	case err != nil:
+		left = &phases.Left{Did: err.Error()}
+	}
+	fmt.Fprintln(e.Stdout, left.Did)
+	if err := e.StopPods(ctx, s); err != nil {
+		return fmt.Errorf("%w; nothing was removed from the disk: run firstboot reset again", err)
+	}
+	if err := phases.Forget(s); err != nil {
+		return fmt.Errorf("%w; run firstboot reset again", err)
+	}
+	_, err = fmt.Fprintf(e.Stdout, "this machine is in no cluster any more; %s\nremove its node with: kubectl delete node %s\n", nextStart(left.Unlisted), s.Config.NodeName)
+	return err
+}
+
+// nextStart says what the machine will do without its files. A document that does not list the
+// members of the cluster may lead to a second one.
+func nextStart(unlisted []string) string {
+	if len(unlisted) == 0 {
+		return "first boot runs again when it starts the next time"
+	}
+	return fmt.Sprintf("it must not start again with its node document, which does not list %s and may begin a second cluster: wipe its disk, and boot it with a config rendered anew (imgbuild cluster render)", strings.Join(unlisted, ", "))
 }
