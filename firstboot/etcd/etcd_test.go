@@ -109,6 +109,11 @@ func (s *site) machine(name, address string) *machine {
 
 func (m *machine) data() string { return filepath.Join(m.dir, m.Address+".data") }
 
+func (m *machine) hasData() bool {
+	_, err := os.Stat(filepath.Join(m.data(), "member"))
+	return err == nil
+}
+
 // start runs etcd; like the kubelet, it starts a process that ends once more.
 func (m *machine) start(members []node.Peer, existing bool) {
 	m.stop()
@@ -228,7 +233,7 @@ func found(ctx context.Context, t *testing.T, members []node.Peer, machines ...*
 // join brings a machine into the cluster of others.
 func join(ctx context.Context, m *machine, others ...node.Peer) error {
 	c := m.client(others...)
-	j, err := c.AddLearner(ctx, m.Peer)
+	j, err := c.AddLearner(ctx, m.Peer, m.hasData)
 	if err != nil {
 		return err
 	}
@@ -353,8 +358,8 @@ func TestLifeOfACluster(t *testing.T) {
 
 	// Leaving, twice, and coming back under the same name at another address.
 	for range 2 {
-		if err := d.client(a.Peer, b.Peer).Leave(ctx, d.Peer); err != nil {
-			t.Error(err)
+		if rest, err := d.client(a.Peer, b.Peer).Leave(ctx, d.Peer); len(rest) != 3 || err != nil {
+			t.Errorf("%v stay: %v", rest, err)
 		}
 	}
 	d.wipe()

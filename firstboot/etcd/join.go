@@ -28,11 +28,15 @@ type Joining struct {
 	Initial []node.Peer
 }
 
-// AddLearner makes room for this machine's etcd, whose data directory is empty: what is
-// left of an earlier member of the same name or address is removed, then a learner is added.
-// A learner added by an earlier attempt that never ran is used. It tries until ctx ends; the
-// cluster admits one learner at a time and wants its members connected for five seconds.
-func (c *Client) AddLearner(ctx context.Context, self node.Peer) (*Joining, error) {
+// AddLearner makes room for this machine's etcd: what is left of an earlier member of the same
+// name or address is removed, then a learner is added. A learner added by an earlier attempt
+// that never ran is used. It tries until ctx ends; the cluster admits one learner at a time and
+// wants its members connected for five seconds.
+//
+// HasData says whether etcd has data on this machine. A kubelet that starts with the machine
+// may bring the etcd of an earlier attempt to life at any moment. Its data is that of the
+// member with this machine's address, and of no use to another: that member is then used.
+func (c *Client) AddLearner(ctx context.Context, self node.Peer, hasData func() bool) (*Joining, error) {
 	members, err := c.Members(ctx)
 	if err != nil {
 		return nil, err
@@ -41,7 +45,9 @@ func (c *Client) AddLearner(ctx context.Context, self node.Peer) (*Joining, erro
 		if !m.is(self) {
 			continue
 		}
-		if m.Learner && !m.Started() && slices.Equal(m.PeerURLs, []string{PeerURL(self.Address)}) {
+		unused := m.Learner && !m.Started() && slices.Equal(m.PeerURLs, []string{PeerURL(self.Address)})
+		// Data comes before a member makes itself known, so it is there if m runs here.
+		if unused || m.at(self) && hasData() {
 			initial, err := initialCluster(members, m.ID, self)
 			return &Joining{ID: m.ID, Initial: initial}, err
 		}
@@ -51,6 +57,9 @@ func (c *Client) AddLearner(ctx context.Context, self node.Peer) (*Joining, erro
 		if err := c.Remove(ctx, m.ID); err != nil {
 			return nil, err
 		}
+	}
+	if hasData() {
+		return nil, &FinalError{Reason: "etcd has data on this machine, and the cluster no member with its address: somebody removed it; firstboot reset begins again"}
 	}
 	var j Joining
 	err = c.retry(ctx, "adding this machine to etcd as a learner", func(ctx context.Context) error {
@@ -67,7 +76,7 @@ func (c *Client) AddLearner(ctx context.Context, self node.Peer) (*Joining, erro
 		return err
 	})
 	if errors.Is(err, errAdded) { // an answer got lost; the member is there
-		return c.AddLearner(ctx, self)
+		return c.AddLearner(ctx, self, hasData)
 	}
 	return &j, err
 }
@@ -95,7 +104,7 @@ func (c *Client) explain(ctx context.Context, err error, self node.Peer) error {
 
 // refuseNamesake protects a live member: another machine that was given the same name.
 func (c *Client) refuseNamesake(ctx context.Context, m Member, self node.Peer) error {
-	if slices.Contains(m.PeerURLs, PeerURL(self.Address)) {
+	if m.at(self) {
 		return nil // at our own address nobody else can be
 	}
 	for _, u := range m.ClientURLs {

@@ -99,12 +99,15 @@ func serveMoody(t *testing.T, m *moody) *Client {
 	return c
 }
 
+// empty is what a machine says whose etcd never ran.
+func empty() bool { return false }
+
 // TestRaces goes through what etcd answers while several machines change its membership, or one
 // of them dies on the way. Each is waited out.
 func TestRaces(t *testing.T) {
 	self := node.Peer{Name: "cp-2", Address: "192.0.2.12"}
 	first := &etcdserverpb.Member{ID: 1, Name: "cp-1", PeerURLs: []string{PeerURL("192.0.2.11")}, ClientURLs: []string{ClientURL("192.0.2.11")}}
-	add := func(ctx context.Context, c *Client) error { _, err := c.AddLearner(ctx, self); return err }
+	add := func(ctx context.Context, c *Client) error { _, err := c.AddLearner(ctx, self, empty); return err }
 	promote := func(ctx context.Context, c *Client) error { return c.Promote(ctx, 7) }
 	remove := func(ctx context.Context, c *Client) error { return c.Remove(ctx, 7) }
 	serving := func(ctx context.Context, c *Client) error { return c.AwaitServing(ctx) }
@@ -172,7 +175,7 @@ func TestRacesEnd(t *testing.T) {
 			cancel()
 		}
 	}
-	_, err := c.AddLearner(ctx, node.Peer{Name: "cp-2", Address: "192.0.2.12"})
+	_, err := c.AddLearner(ctx, node.Peer{Name: "cp-2", Address: "192.0.2.12"}, empty)
 	if err == nil || !strings.Contains(err.Error(), "member 3 at [https://192.0.2.13:2380] is still becoming a member; if that machine is gone, remove it with etcdctl member remove 3") {
 		t.Errorf("%v", err)
 	}

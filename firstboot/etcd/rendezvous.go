@@ -38,8 +38,12 @@ type Rendezvous struct {
 	TLS *tls.Config
 	// Timeout bounds one question; 0 means 3 s.
 	Timeout time.Duration
-	// Enough, when not nil, says that the answers so far decide. Those that are still out
-	// then have grace to come in.
+	// Held, when not nil, is called once Serve has the port, and no answer was given yet. Its
+	// error ends Serve. An etcd of this machine has the port before it makes data: while Serve
+	// has it, none comes to life.
+	Held func() error
+	// Enough, when not nil, says that the answers so far decide, whatever the others say. Those
+	// that are still out then have grace to come in.
 	Enough func(map[string]Answer) bool
 }
 
@@ -57,6 +61,11 @@ func (r *Rendezvous) Serve(ctx context.Context) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", at)
 	if err != nil {
 		return fmt.Errorf("waiting for other control planes at %s: %w", at, err)
+	}
+	if r.Held != nil {
+		if err := r.Held(); err != nil {
+			return errors.Join(err, l.Close())
+		}
 	}
 	cfg := r.TLS.Clone()
 	cfg.ClientAuth, cfg.MinVersion = tls.RequireAndVerifyClientCert, tls.VersionTLS12

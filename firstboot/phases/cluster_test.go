@@ -321,6 +321,7 @@ func TestControlPlanesInParallel(t *testing.T) {
 		t.Errorf("the worker's kubelet: %s %v", config, err)
 	}
 	f.objectsAreThere(t, f.machines["cp-2"], names...)
+	f.refusesAnOldDocument(t, ca)
 
 	lost := f.machines["cp-3"]
 	lost.off()
@@ -388,11 +389,12 @@ func TestAuthoritiesStayAtHome(t *testing.T) {
 
 	// A reset takes the member out, leaves what was delivered, and the machine can join again.
 	third := f.machines["cp-3"]
-	if did, err := Leave(t.Context(), third.state); err != nil || !strings.Contains(did, "removed") {
-		t.Error(did, err)
+	if left, err := Leave(t.Context(), third.state); err != nil || !strings.Contains(left.Did, "removed") {
+		t.Error(left, err)
 	}
 	f.etcdMembers(t, "cp-1", "cp-2")
 	third.off()
+	mountList(t, third.root)
 	if err := Forget(third.state); err != nil {
 		t.Fatal(err)
 	}

@@ -206,9 +206,10 @@ func adminGetsIn(t *testing.T, s *State, key crypto.Signer) {
 func resetAndJoinAgain(t *testing.T, c *computer, want map[string]string) {
 	c.off()
 	c.resolve(t)
-	if did, err := Leave(t.Context(), c.state); err != nil {
-		t.Error(did, err)
+	if left, err := Leave(t.Context(), c.state); err != nil {
+		t.Error(left, err)
 	}
+	mountList(t, c.root)
 	if err := Forget(c.state); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -41,29 +42,91 @@ func discover(ctx context.Context, s *State) error {
 		return phase.Permanent(err)
 	}
 	if s.etcdHasData() {
-		if known == nil { // a single control plane of a release that did not remember
-			known = &Membership{}
-		}
-		return s.adopt(known)
+		return s.resume(known)
 	}
 	m, err := newMeeting(s.Node, s.self())
 	if err != nil {
 		return err
 	}
 	if m == nil {
+		if err := s.lookBeforeFounding(ctx); err != nil {
+			return err
+		}
 		return s.adopt(&Membership{})
 	}
-	founds, err := s.meet(ctx, m)
-	if err != nil {
+	// The kubelet starts with the machine. The manifest of an attempt that was cut off would let
+	// etcd come to life while it is being found out what to start it with.
+	if err := s.remove(kubeadm.ManifestsDir + "/" + kubeadm.Etcd + ".yaml"); err != nil {
 		return err
 	}
-	if !founds {
+	founds, err := s.meet(ctx, m)
+	switch {
+	case errors.Is(err, errHasData): // it was faster
+		return s.resume(known)
+	case err != nil:
+		return err
+	case !founds && known != nil && known.Joined:
+		return s.adopt(known) // the place that was made for it may be there still
+	case !founds:
 		return s.adopt(&Membership{Joined: true})
-	}
-	if len(m.founders) == 1 {
+	case len(m.founders) == 1:
 		return s.adopt(&Membership{})
 	}
 	return s.adopt(&Membership{Members: m.founders})
+}
+
+// resume goes by what is remembered: etcd has data.
+func (s *State) resume(known *Membership) error {
+	if known == nil { // a single control plane of a release that did not remember
+		known = &Membership{}
+	}
+	return s.adopt(known)
+}
+
+// The bounds of looking for a cluster before founding one alone. Who has the address takes a
+// connection at once; who took one is an API server, maybe a busy one.
+const (
+	connectLimit = 2 * time.Second
+	answerLimit  = 10 * time.Second
+)
+
+// lookBeforeFounding looks once for a cluster at the endpoint. A document that names no other
+// control plane may be older than the cluster: this machine founded it, others joined, and then
+// it lost its disk. Once a cluster has answered nothing is founded in this run: an owner of
+// the address that fails is silent for a moment, too.
+func (s *State) lookBeforeFounding(ctx context.Context) error {
+	// Where each machine balances by itself the endpoint leads to this one.
+	if !s.Config.EndpointSet || s.Config.EndpointHost == s.Config.Address.String() || s.Node.Cluster.EndpointMode == node.EndpointLocal {
+		return nil
+	}
+	// An answer that came from this machine's own API server took data.
+	if !s.clusterAnswers(ctx) || s.etcdHasData() {
+		return nil
+	}
+	err := fmt.Errorf("a cluster answers at %s already, and the document of this machine names no other control plane: it is older than the cluster; render the cluster again and boot this machine with its new config",
+		s.Config.EndpointURL())
+	phase.Report(ctx, err)
+	<-ctx.Done()
+	return err
+}
+
+// clusterAnswers says whether an API server of this machine's cluster answers at the endpoint:
+// one that the authority vouches for, or with an authority that is made later the bootstrap token.
+func (s *State) clusterAnswers(ctx context.Context) bool {
+	// Usually nobody is there. To find that out must take no time worth mentioning.
+	conn, err := (&net.Dialer{Timeout: connectLimit}).DialContext(ctx, "tcp", s.Config.Endpoint())
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	if s.Node.PKI.Mode == node.PKIGenerate {
+		_, err = discovery.Find(ctx, discovery.Question{Servers: []string{s.Config.EndpointURL()}, Tokens: s.Config.Tokens, Pins: s.Node.Join.CACertHashes, Timeout: answerLimit})
+		return err == nil
+	}
+	ca, err := os.ReadFile(s.path(kubeadm.PKIDir + "/ca.crt"))
+	return err == nil && discovery.Probe(ctx, s.Config.EndpointURL(), ca) == nil
 }
 
 // discoverAsWorker looks for the cluster with a token, unless the kubelet has a certificate

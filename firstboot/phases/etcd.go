@@ -15,12 +15,12 @@ import (
 )
 
 // placeEtcd writes etcd's manifest, in a cluster that was there before after a place was
-// made for the member.
+// made for the member. A member whose data is here and whose ID is not known has its place.
 func placeEtcd(ctx context.Context, s *State) error {
 	if err := kubeadm.MakeDir(s.Root, kubeadm.EtcdDataDir); err != nil {
 		return err
 	}
-	if s.joined() && !s.etcdHasData() {
+	if s.joined() && (!s.etcdHasData() || s.Membership.ID == 0) {
 		if err := s.addLearner(ctx); err != nil {
 			return err
 		}
@@ -33,6 +33,9 @@ func etcdPlaced(_ context.Context, s *State) error {
 	if s.joined() && !s.etcdHasData() {
 		return errors.New("etcd has no data yet")
 	}
+	if s.joined() && s.Membership.ID == 0 {
+		return errors.New("it is not known which member of etcd this machine is")
+	}
 	return placed(s, isEtcd)
 }
 
@@ -44,11 +47,11 @@ func (s *State) addLearner(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
-	j, err := c.AddLearner(ctx, s.self())
+	j, err := c.AddLearner(ctx, s.self(), s.etcdHasData)
 	if err != nil {
 		return s.final(err)
 	}
-	s.Log.Info("etcd", "action", "added as learner", "id", fmt.Sprintf("%x", j.ID), "members", len(j.Initial))
+	s.Log.Info("etcd", "action", "has a place", "id", fmt.Sprintf("%x", j.ID), "members", len(j.Initial))
 	return s.adopt(&Membership{Joined: true, ID: j.ID, Members: j.Initial})
 }
 

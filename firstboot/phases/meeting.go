@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -66,6 +67,9 @@ func newMeeting(n *node.Node, self node.Peer) (*meeting, error) {
 // five minutes before they were made.
 const maxSkew = time.Minute
 
+// errHasData says that etcd came to life on this machine after all.
+var errHasData = errors.New("etcd has data on this machine")
+
 // meet asks the other control planes until it is clear whether to found a cluster or to
 // join one, and tells them in the meantime that this machine waits, too.
 func (s *State) meet(ctx context.Context, m *meeting) (founds bool, err error) {
@@ -74,9 +78,12 @@ func (s *State) meet(ctx context.Context, m *meeting) (founds bool, err error) {
 		return false, err
 	}
 	r := &etcd.Rendezvous{Self: s.self(), Members: m.witnesses, Machine: host.ProductUUID(s.Root), TLS: cfg}
-	r.Enough = func(answers map[string]etcd.Answer) bool {
-		verdict, _ := s.judge(m, answers, nil)
-		return verdict != etcd.Wait
+	r.Enough = func(answers map[string]etcd.Answer) bool { return s.enough(m, answers) }
+	r.Held = func() error {
+		if s.etcdHasData() {
+			return errHasData
+		}
+		return nil
 	}
 	serving, stop := context.WithCancel(ctx)
 	var server sync.WaitGroup
@@ -121,6 +128,14 @@ func (s *State) meet(ctx context.Context, m *meeting) (founds bool, err error) {
 func (s *State) ask(ctx context.Context, r *etcd.Rendezvous, m *meeting) (etcd.Verdict, string) {
 	answers, errs := r.Ask(ctx, m.witnesses)
 	return s.judge(m, answers, errs)
+}
+
+// enough says whether nobody has to be waited for any more. A cluster that answers is enough.
+// A quorum of machines that never were in one is not: who is still out may be the one that was,
+// with all of its data, and only slow.
+func (s *State) enough(m *meeting, answers map[string]etcd.Answer) bool {
+	verdict, _ := s.judge(m, answers, nil)
+	return verdict != etcd.Wait && slices.ContainsFunc(slices.Collect(maps.Values(answers)), etcd.Answer.Established)
 }
 
 // judge says what follows from what the others say, and why.

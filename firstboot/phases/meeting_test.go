@@ -3,12 +3,10 @@
 package phases
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,15 +14,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/imgbuild/imgbuild/firstboot/balancer"
 	"github.com/imgbuild/imgbuild/firstboot/etcd"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm/kubeadmtest"
-	"github.com/imgbuild/imgbuild/firstboot/manifests"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/phase"
 	"github.com/imgbuild/imgbuild/firstboot/pki"
-	"github.com/imgbuild/imgbuild/firstboot/vip"
 )
 
 func TestWhoMeetsWhom(t *testing.T) {
@@ -219,109 +214,5 @@ func TestRenew(t *testing.T) {
 	s.Node.Role, s.Config.Role = node.Worker, node.Worker
 	if r, err := Renew(t.Context(), s, life); err != nil || len(r.Certificates) != 0 {
 		t.Errorf("a worker: %+v %v", r, err)
-	}
-}
-
-// TestRenewRestartsOnlyItsComponents finds a process by what it runs.
-func TestTerminateFindsTheComponent(t *testing.T) {
-	proc := t.TempDir()
-	for pid, cmdline := range map[string]string{
-		"999999998": "kube-scheduler\x00--kubeconfig=/etc/kubernetes/scheduler.conf\x00",
-		"999999997": "vi\x00kube-scheduler\x00--kubeconfig=/etc/kubernetes/scheduler.conf\x00",
-		"999999996": "kube-scheduler\x00--help\x00",
-		"self":      "kube-scheduler\x00--kubeconfig=/etc/kubernetes/scheduler.conf\x00",
-	} {
-		if err := os.MkdirAll(filepath.Join(proc, pid), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(proc, pid, "cmdline"), []byte(cmdline), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// No process has these numbers, which counts as having ended.
-	if n, err := terminate(proc, kubeadm.Scheduler, kubeadm.Dir); n != 1 || err != nil {
-		t.Errorf("%d %v", n, err)
-	}
-}
-
-func TestForget(t *testing.T) {
-	for mode, kept := range map[node.PKIMode][]string{
-		node.PKIGenerate: nil,
-		node.PKIShared:   {"ca.crt", "ca.key", "etcd/ca.crt", "etcd/ca.key", "front-proxy-ca.crt", "front-proxy-ca.key", "sa.key", "sa.pub"},
-	} {
-		// The hosts file stays, without the line that first boot wrote.
-		const others = "127.0.0.1 localhost\n"
-		s := controlPlaneFiles(t, mode, time.Hour, time.Now())
-		for _, f := range []string{DoneMarker, phase.JournalPath, MembershipFile, kubeadm.EtcdDataDir + "/member/wal/x", kubeadm.ManifestsDir + "/etcd.yaml", node.Path, "/etc/kubernetes/audit/policy.yaml",
-			vip.ConfigFile, vip.WatchFile, balancer.ConfigFile, kubeadm.ManifestsDir + "/kube-vip.yaml", manifests.KubeletExtraArgsFile} {
-			if err := os.MkdirAll(filepath.Dir(s.path(f)), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(s.path(f), []byte("x"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if _, err := kubeadm.WriteFiles(s.Root, balancer.Hosts([]byte(others), "api.example.com", "127.0.0.1")); err != nil {
-			t.Fatal(err)
-		}
-		if err := Forget(s); err != nil {
-			t.Fatal(err)
-		}
-		if text := content(t, s, balancer.HostsFile); text != others {
-			t.Errorf("%s is %q", balancer.HostsFile, text)
-		}
-		if err := Forget(s); err != nil {
-			t.Errorf("twice: %v", err)
-		}
-		want := map[string]bool{node.Path: true, balancer.HostsFile: true, "/etc/kubernetes/audit/policy.yaml": true}
-		for _, k := range kept {
-			want[kubeadm.PKIDir+"/"+k] = true
-		}
-		err := filepath.WalkDir(s.Root, func(path string, d os.DirEntry, err error) error {
-			if name := strings.TrimPrefix(path, s.Root); err == nil && !d.IsDir() && !want[name] {
-				t.Errorf("%s: %s is left", mode, name)
-			} else {
-				delete(want, name)
-			}
-			return err
-		})
-		if err != nil || len(want) > 0 {
-			t.Errorf("%s: gone: %v, %v", mode, want, err)
-		}
-	}
-}
-
-// With an external authority nothing that was delivered can be made again.
-func TestForgetKeepsDeliveredCertificates(t *testing.T) {
-	s := controlPlaneFiles(t, node.PKIExternal, time.Hour, time.Now())
-	pem := filepath.Dir(kubeadm.KubeletPEM) + "/kubelet-client-x.pem"
-	for _, f := range []string{pem, kubeadm.KubeletDir + "/config.yaml", kubeadm.KubeletDir + "/pods/x"} {
-		if _, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: f, Mode: 0o600, Data: []byte("x")}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := Forget(s); err != nil {
-		t.Fatal(err)
-	}
-	for f, want := range map[string]bool{pem: true, kubeadm.PKIDir + "/apiserver.crt": true, kubeadm.KubeletDir + "/config.yaml": false, kubeadm.KubeletDir + "/pods/x": false} {
-		if s.absent(f) == want {
-			t.Errorf("%s is there: %v, want %v", f, !want, want)
-		}
-	}
-}
-
-// What carries the endpoint is stopped first, where it was started.
-func TestResetStopsWhatCarriesTheEndpoint(t *testing.T) {
-	s, _ := endpointState(t, func(n *node.Node) { n.Cluster.Endpoint, n.VIP.LoadBalancer = "192.0.2.10:8443", "haproxy" })
-	var stopped []string
-	s.StopUnit = func(_ context.Context, unit string) error { stopped = append(stopped, unit); return nil }
-	if err := stopEndpoint(t.Context(), s); err != nil || stopped != nil {
-		t.Errorf("before anything was started: %v %v", stopped, err)
-	}
-	if err := errors.Join(startBalancer(t.Context(), s), startKeepalived(t.Context(), s), stopEndpoint(t.Context(), s)); err != nil {
-		t.Fatal(err)
-	}
-	if want := []string{vip.Unit, vip.WatchUnit, balancer.Unit}; !slices.Equal(stopped, want) {
-		t.Errorf("%q, want %q", stopped, want)
 	}
 }
