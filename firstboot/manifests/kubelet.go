@@ -117,7 +117,9 @@ func extraArgs(c *kubeadm.Config) []string {
 		pairs = append(pairs, k+"="+labels[k])
 	}
 	args := []string{"--node-labels=" + strings.Join(pairs, ",")}
-	if c.AddressPinned {
+	// Left to itself the kubelet takes an address of the default route's interface, which may
+	// be the virtual one.
+	if c.AddressPinned || c.Role == node.ControlPlane && c.VIP.IsValid() {
 		args = append(args, "--node-ip="+c.Address.String())
 	}
 	return args

@@ -155,6 +155,16 @@ func TestKubeletArguments(t *testing.T) {
 	if want := "KUBELET_EXTRA_ARGS=\"--node-labels=imgbuild.io/delivery=verity,zone=a --node-ip=192.0.2.20\"\n"; f[KubeletExtraArgsFile] != want {
 		t.Errorf("%q, want %q", f[KubeletExtraArgsFile], want)
 	}
+	// Beside a virtual address a control plane's own is pinned, whoever chose it.
+	for role, pinned := range map[node.Role]bool{node.ControlPlane: true, node.Worker: false} {
+		f = files(func(n *node.Node) {
+			n.Role, n.Node.Address = role, ""
+			n.VIP = node.VIP{Provider: node.VIPKeepalived, Address: "192.0.2.10"}
+		})
+		if got := strings.Contains(f[KubeletExtraArgsFile], "--node-ip="); got != pinned {
+			t.Errorf("%s: %q", role, f[KubeletExtraArgsFile])
+		}
+	}
 	f = files(func(n *node.Node) {
 		n.Kubelet = node.Kubelet{MaxPods: 50, KubeReserved: map[string]string{"cpu": "100m"}, ResolvConf: "/run/systemd/resolve/resolv.conf"}
 	})
