@@ -337,6 +337,7 @@ func TestControlPlanesInParallel(t *testing.T) {
 	}
 	f.asKubeadmWould(t, lost, false)
 	f.etcdMembers(t, "cp-1", "cp-2", "cp-3")
+	lost.refusesATakenName(t, "w-1")
 	runReferee(t, f.machines["cp-1"])
 
 	// A second run changes nothing.

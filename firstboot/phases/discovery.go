@@ -54,9 +54,7 @@ func discover(ctx context.Context, s *State) error {
 		}
 		return s.adopt(&Membership{})
 	}
-	// The kubelet starts with the machine. The manifest of an attempt that was cut off would let
-	// etcd come to life while it is being found out what to start it with.
-	if err := s.remove(kubeadm.ManifestsDir + "/" + kubeadm.Etcd + ".yaml"); err != nil {
+	if err := s.withdrawEtcd(); err != nil {
 		return err
 	}
 	founds, err := s.meet(ctx, m)

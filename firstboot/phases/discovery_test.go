@@ -141,16 +141,16 @@ func TestFoundingWaitsForEveryAnswer(t *testing.T) {
 // to life meanwhile.
 func TestDiscoveryAfterACut(t *testing.T) {
 	ca := authorities(t)
-	place := &Membership{Joined: true, ID: 7, Members: ring}
+	had := &Membership{Joined: true, ID: 7, Members: ring}
 	for name, tc := range map[string]struct {
 		known *Membership
 		want  Membership
 	}{
 		"nothing was decided":    {nil, Membership{Joined: true}},
-		"it had a place":         {place, *place},
+		"it had a place":         {had, *had},
 		"it wanted to found":     {&Membership{Members: ring}, Membership{Joined: true}},
 		"it had no place yet":    {&Membership{Joined: true}, Membership{Joined: true}},
-		"etcd came to life":      {place, *place},
+		"etcd came to life":      {had, *had},
 		"etcd came, a founder's": {&Membership{Members: ring}, Membership{Members: ring}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -184,11 +184,32 @@ func TestDiscoveryAfterACut(t *testing.T) {
 					t.Errorf("%+v, want %+v", m, tc.want)
 				}
 			}
-			if !s.absent(etcdManifest) {
-				t.Error("the old manifest is there")
+			// The old manifest is out of the kubelet's sight, and the directory not empty: preflight
+			// tells by that whose the data is. The next manifest takes its place.
+			if left := names(t, s.path(kubeadm.ManifestsDir)); len(left) != 1 || !strings.HasPrefix(left[0], ".") {
+				t.Errorf("after discovery there is %v", left)
+			}
+			if err := place(s, isEtcd); err != nil {
+				t.Error(err)
+			}
+			if left := names(t, s.path(kubeadm.ManifestsDir)); !slices.Equal(left, []string{"etcd.yaml"}) {
+				t.Errorf("in the end there is %v", left)
 			}
 		})
 	}
+}
+
+// names are those of the files in a directory.
+func names(t *testing.T, dir string) (out []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
 }
 
 // whenRead calls do at the moment somebody opens a file to read it, once.
@@ -372,6 +393,33 @@ func (f *fleet) refusesAnOldDocument(t *testing.T, ca []kubeadm.File) {
 	}
 	if err := discover(t.Context(), s); err == nil || !strings.Contains(err.Error(), "a cluster answers at "+c.EndpointURL()) {
 		t.Errorf("%+v %v", s.Membership, err)
+	}
+}
+
+// refusesATakenName: a control plane that joins under the name of another machine's node does not
+// get as far as its kubelet. The machine itself comes back to its node.
+func (m *member) refusesATakenName(t *testing.T, taken string) {
+	t.Helper()
+	n, c := *m.state.Node, *m.state.Config
+	n.Timeouts.KubernetesAPICall, c.NodeName = node.Duration(15*time.Second), taken
+	s := &State{Root: t.TempDir(), Node: &n, Config: &c, Start: time.Now(), Log: slog.New(slog.DiscardHandler), Poll: 100 * time.Millisecond, Membership: &Membership{Joined: true}}
+	login, err := os.ReadFile(m.state.path(kubeadm.Dir + "/" + kubeconfig.Admin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const uuid = "/sys/class/dmi/id/product_uuid"
+	if _, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: kubeadm.Dir + "/" + kubeconfig.Admin, Mode: 0o600, Data: login},
+		kubeadm.File{Path: uuid, Mode: 0o400, Data: []byte("03000200-0400-0500-0006-000700080009\n")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.sharedKubelet(t.Context()); err == nil || !strings.Contains(err.Error(), "give this machine another name") {
+		t.Error(err)
+	}
+	if err := os.Remove(s.path(uuid)); err != nil { // nodes of these tests have none
+		t.Fatal(err)
+	}
+	if k, err := s.sharedKubelet(t.Context()); err != nil || len(k.ClusterDNS) == 0 {
+		t.Error(k, err)
 	}
 }
 

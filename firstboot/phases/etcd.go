@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/imgbuild/imgbuild/firstboot/etcd"
@@ -18,6 +20,10 @@ import (
 // made for the member. A member whose data is here and whose ID is not known has its place.
 func placeEtcd(ctx context.Context, s *State) error {
 	if err := kubeadm.MakeDir(s.Root, kubeadm.EtcdDataDir); err != nil {
+		return err
+	}
+	// A file system of its own begins with a directory that everybody may read.
+	if err := os.Chmod(s.path(kubeadm.EtcdDataDir), 0o700); err != nil {
 		return err
 	}
 	if s.joined() && (!s.etcdHasData() || s.Membership.ID == 0) {
@@ -37,6 +43,22 @@ func etcdPlaced(_ context.Context, s *State) error {
 		return errors.New("it is not known which member of etcd this machine is")
 	}
 	return placed(s, isEtcd)
+}
+
+// withdrawEtcd takes the manifest of an attempt that was cut off away from the kubelet. That one
+// starts with the machine, and would bring etcd to life while it is being found out what to
+// start it with. The manifest gets the name that the next one has while it is written, which
+// the kubelet ignores: data in a directory of manifests that is empty is somebody else's to preflight.
+func (s *State) withdrawEtcd() error {
+	path := s.path(kubeadm.ManifestsDir + "/" + kubeadm.Etcd + ".yaml")
+	err := os.Rename(path, filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return kubeadm.SyncDir(filepath.Dir(path))
 }
 
 func (s *State) addLearner(ctx context.Context) error {

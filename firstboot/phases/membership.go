@@ -14,8 +14,8 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/node"
 )
 
-// MembershipFile remembers how this machine's etcd came to its cluster. It counts only as
-// long as etcd has data: without data the machine asks around again.
+// MembershipFile remembers how this machine's etcd came to its cluster. Without data of etcd the
+// machine asks around again, and only a place in a cluster that is there counts still.
 const MembershipFile = "/var/lib/imgbuild/firstboot/membership.json"
 
 // Membership is how this machine's etcd comes to its cluster.

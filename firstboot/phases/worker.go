@@ -135,7 +135,8 @@ func waitBootstrap(ctx context.Context, s *State) error {
 }
 
 // sharedKubelet is the configuration of a control plane's kubelet: its own where it starts
-// the cluster, the cluster's where it joins one.
+// the cluster, the cluster's where it joins one. There the node's name has to be free: with the
+// authority at hand, the kubelet would make itself another machine's node.
 func (s *State) sharedKubelet(ctx context.Context) (*kubelet.KubeletConfiguration, error) {
 	if !s.joined() {
 		return instance(manifests.ClusterKubelet(s.Config), s.Config.Kubelet), nil
@@ -145,6 +146,9 @@ func (s *State) sharedKubelet(ctx context.Context) (*kubelet.KubeletConfiguratio
 	for {
 		c, err := s.remote(ctx)
 		if err == nil {
+			err = s.nameFree(ctx, c)
+		}
+		if err == nil {
 			shared, err := clusterKubelet(ctx, c)
 			if err != nil {
 				return nil, err
@@ -153,7 +157,7 @@ func (s *State) sharedKubelet(ctx context.Context) (*kubelet.KubeletConfiguratio
 		}
 		phase.Report(ctx, err)
 		if s.sleep(ctx) != nil {
-			return nil, fmt.Errorf("reading the kubelet configuration of the cluster: %w", err)
+			return nil, fmt.Errorf("asking the cluster for the kubelet's configuration: %w", err)
 		}
 	}
 }
