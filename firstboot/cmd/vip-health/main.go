@@ -36,7 +36,7 @@ func run(ctx context.Context, args []string, log io.Writer) error {
 	flags.StringVar(&w.Endpoint, "endpoint", "", "host:port of the API server")
 	flags.StringVar(&w.StateFile, "state", "", "file that says 1 while it is healthy")
 	flags.TextVar(&w.Address, "address", netip.Addr{}, "virtual address")
-	flags.StringVar(&w.OwnerFile, "owner", "", "file that says 1 while it is healthy and this machine has the address")
+	flags.StringVar(&w.OwnerFile, "owner", "", "file that says 1 while it is healthy and this machine has the address; not kept without --address")
 	flags.StringVar(&w.CAFile, "ca", w.CAFile, "authority of its certificate")
 	flags.DurationVar(&w.Period, "period", w.Period, "time between checks")
 	flags.DurationVar(&w.Timeout, "timeout", w.Timeout, "how long a check may take")
@@ -49,8 +49,6 @@ func run(ctx context.Context, args []string, log io.Writer) error {
 		return errors.New("--state names no file")
 	case *clean:
 		return health.Clear(w.StateFile, w.OwnerFile)
-	case w.OwnerFile != "" && !w.Address.IsValid():
-		return errors.New("--owner needs --address")
 	case w.Endpoint == "":
 		return errors.New("--endpoint names no server")
 	case w.Period <= 0 || w.Timeout <= 0:

@@ -19,7 +19,6 @@ func TestWrongUsage(t *testing.T) {
 		{nil, "--state names no file"},
 		{[]string{"--state", "x"}, "--endpoint names no server"},
 		{[]string{"--state", "x", "--endpoint", "h:1", "--period", "0s"}, "longer than 0s"},
-		{[]string{"--state", "x", "--owner", "y", "--endpoint", "h:1"}, "--owner needs --address"},
 		{[]string{"--address", "x"}, "invalid value"},
 		{[]string{"--nonsense"}, "not defined"},
 	} {

@@ -34,7 +34,7 @@ type Watch struct {
 	// StateFile becomes "1\n" or "0\n".
 	StateFile string
 	// Address is the virtual one. OwnerFile becomes "1\n" while the server is healthy and the
-	// machine has the address, and "0\n" otherwise; empty is no file.
+	// machine has the address, and "0\n" otherwise. Without both there is no such file.
 	Address   netip.Addr
 	OwnerFile string
 	// Period is the time between checks, Retry that after a failed one.
@@ -63,7 +63,7 @@ func (w *Watch) Run(ctx context.Context) error {
 		return err
 	}
 	var blind chan error // where it is not known any more who has the address
-	if w.OwnerFile != "" {
+	if w.ownership() {
 		moved, err := addressChanges()
 		if err != nil {
 			return err
@@ -125,6 +125,8 @@ func (w *Watch) Run(ctx context.Context) error {
 		}
 	}
 }
+
+func (w *Watch) ownership() bool { return w.OwnerFile != "" && w.Address.IsValid() }
 
 // transport keeps one connection open between checks and verifies the server as any client
 // of the cluster does.

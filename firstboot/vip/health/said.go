@@ -41,7 +41,7 @@ func (s *said) address() error {
 }
 
 func (s *said) ownership() error {
-	if s.watch.OwnerFile == "" {
+	if !s.watch.ownership() {
 		return nil
 	}
 	has := false
