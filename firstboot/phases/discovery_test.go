@@ -115,7 +115,8 @@ func TestFoundingWaitsForEveryAnswer(t *testing.T) {
 		"the third is off":                        {[2]time.Duration{1, 0}, [2][]string{}, true, true},
 		"the third is silent":                     {[2]time.Duration{1, never}, [2][]string{}, true, false},
 		"a cluster, and one is silent":            {[2]time.Duration{never, 1}, [2][]string{1: {"cp-1", "cp-2", "cp-3"}}, false, true},
-		"late for its cluster, and one is silent": {[2]time.Duration{1, never}, [2][]string{0: {"cp-1", "cp-2"}}, true, true},
+		"late for its cluster, and one is silent": {[2]time.Duration{1, never}, [2][]string{0: {"cp-1", "cp-2"}}, true, false},
+		"a member is behind, another is slow":     {[2]time.Duration{1, time.Second}, [2][]string{{"cp-1", "cp-2"}, {"cp-1", "cp-2", "cp-3"}}, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := inRing(t, ring[2], ca)
@@ -357,7 +358,7 @@ func TestFoundingAloneAtASilentAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 77, 1, 9}, Port: 6443}), unix.Listen(fd, 0)); err != nil {
+	if err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 77, 1, 9}, Port: 6443}), unix.Listen(fd, 0)); err != nil {
 		t.Fatal(err)
 	}
 	for { // until its queue is full and it drops what comes
@@ -372,7 +373,7 @@ func TestFoundingAloneAtASilentAddress(t *testing.T) {
 	if err := discover(t.Context(), s); err != nil || s.Membership == nil || s.Membership.Joined {
 		t.Errorf("%+v %v", s.Membership, err)
 	}
-	if took := time.Since(began); took > connectLimit+time.Second {
+	if took := time.Since(began); took > answerLimit {
 		t.Errorf("it took %s", took)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -130,12 +129,12 @@ func (s *State) ask(ctx context.Context, r *etcd.Rendezvous, m *meeting) (etcd.V
 	return s.judge(m, answers, errs)
 }
 
-// enough says whether nobody has to be waited for any more. A cluster that answers is enough.
-// A quorum of machines that never were in one is not: who is still out may be the one that was,
-// with all of its data, and only slow.
+// enough says whether nobody has to be waited for any more: a cluster to join is there. What
+// speaks for founding is not enough. Who is still out may be the one that was in a cluster, with
+// all of its data, or that knows that this machine was; and only slow.
 func (s *State) enough(m *meeting, answers map[string]etcd.Answer) bool {
 	verdict, _ := s.judge(m, answers, nil)
-	return verdict != etcd.Wait && slices.ContainsFunc(slices.Collect(maps.Values(answers)), etcd.Answer.Established)
+	return verdict == etcd.Join
 }
 
 // judge says what follows from what the others say, and why.
