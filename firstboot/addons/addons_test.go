@@ -13,6 +13,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/cluster-bootstrap/token/jws"
 
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm/kubeadmtest"
@@ -120,6 +121,27 @@ func TestNetConf(t *testing.T) {
 	}))
 	if v6.EnableIPv4 || !v6.EnableIPv6 || v6.IPv6Network != "fd00:10::/56" || !v6.EnableNFTables || v6.Backend.MTU != 1400 {
 		t.Errorf("%+v", v6)
+	}
+}
+
+// A machine that has the token believes cluster-info before any controller has run, and no other
+// token's secret.
+func TestClusterInfoIsSigned(t *testing.T) {
+	c := kubeadmtest.Config(t)
+	objs, err := bootstrapToken(c, Inputs{CAPEM: []byte("authority")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := objs[len(objs)-1].Obj.(*corev1.ConfigMap).Data
+	for _, token := range c.Tokens {
+		signature := data["jws-kubeconfig-"+token.ID]
+		if !jws.DetachedTokenIsValid(signature, data["kubeconfig"], token.ID, token.Secret.Reveal()) ||
+			jws.DetachedTokenIsValid(signature, data["kubeconfig"], token.ID, "0000000000000000") {
+			t.Errorf("token %s: %q", token.ID, signature)
+		}
+	}
+	if len(c.Tokens) == 0 || len(data) != 1+len(c.Tokens) {
+		t.Errorf("%d keys for %d tokens", len(data), len(c.Tokens))
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	bootstrap "k8s.io/cluster-bootstrap/token/api"
+	"k8s.io/cluster-bootstrap/token/jws"
 
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
@@ -37,8 +39,15 @@ func bootstrapToken(c *kubeadm.Config, i Inputs) ([]Object, error) {
 	if err != nil {
 		return nil, encodeError("cluster-info", err)
 	}
-	return append(objs, Object{Phase: BootstrapToken, Policy: Keep, Barrier: true, // the token signer adds to it
-		Obj: configMap(v1.NamespacePublic, "cluster-info", map[string]string{"kubeconfig": string(info)}, false)}), nil
+	data := map[string]string{bootstrap.KubeConfigKey: string(info)}
+	// The controller manager keeps the signatures from here on. With the first ones from us a
+	// machine that waits need not wait for its start.
+	for _, t := range c.Tokens {
+		if data[bootstrap.JWSSignatureKeyPrefix+t.ID], err = jws.ComputeDetachedSignature(string(info), t.ID, t.Secret.Reveal()); err != nil {
+			return nil, fmt.Errorf("cluster-info cannot be signed with token %s", t.ID) // the cause could quote the secret
+		}
+	}
+	return append(objs, Object{Phase: BootstrapToken, Policy: Keep, Barrier: true, Obj: configMap(v1.NamespacePublic, "cluster-info", data, false)}), nil
 }
 
 // TokenSecret is a bootstrap token as the API server's token authenticator reads it. Without
