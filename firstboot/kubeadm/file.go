@@ -24,6 +24,12 @@ func (f File) String() string { return fmt.Sprintf("%s (%04o, %d bytes)", f.Path
 // GoString is String, so that %#v reveals no content either.
 func (f File) GoString() string { return f.String() }
 
+// Unfinished is the name that a file has while it is written, beside its place. A power cut may
+// leave one; neither the kubelet nor anything else reads it.
+func Unfinished(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+}
+
 // WriteFiles puts files below root, creating directories with kubeadm's modes. Each file is
 // written beside its place, synced and renamed, and its directory is synced after that: a
 // power cut leaves the old file or the new one. A file that already has the wanted content
@@ -53,7 +59,7 @@ func writeFile(root string, f File) (bool, error) {
 		return false, err
 	}
 	// The name is fixed so that a run after a power cut reuses what the cut left behind.
-	tmp, err := os.OpenFile(filepath.Join(dir, "."+filepath.Base(path)+".new"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	tmp, err := os.OpenFile(Unfinished(path), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return false, fmt.Errorf("writing %s: %w", f.Path, err)
 	}

@@ -156,7 +156,7 @@ func (s *State) makeKubeletPEM(ca *pki.Pair, m *pki.Maker) error {
 // removeTorn removes what a cut left of files whose names say when they were made: a later
 // attempt writes another one, and would leave a key behind that nothing refers to.
 func (s *State) removeTorn(dir, pattern string) error {
-	left, err := filepath.Glob(s.path(filepath.Join(dir, "."+pattern+".new")))
+	left, err := filepath.Glob(s.path(kubeadm.Unfinished(filepath.Join(dir, pattern))))
 	for _, f := range left {
 		err = errors.Join(err, os.Remove(f))
 	}

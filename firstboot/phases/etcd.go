@@ -51,7 +51,7 @@ func etcdPlaced(_ context.Context, s *State) error {
 // the kubelet ignores: data in a directory of manifests that is empty is somebody else's to preflight.
 func (s *State) withdrawEtcd() error {
 	path := s.path(kubeadm.ManifestsDir + "/" + kubeadm.Etcd + ".yaml")
-	err := os.Rename(path, filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new"))
+	err := os.Rename(path, kubeadm.Unfinished(path))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
