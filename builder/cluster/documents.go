@@ -142,8 +142,11 @@ func encode(n *node.Node) ([]byte, error) {
 // are no secrets.
 func (s *Source) standIns() material {
 	sum := func(of string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(of))) }
-	return material{token: node.Secret(sum("token")[:6] + "." + sum("token")[:16]), certificateKey: node.Secret(sum("key")),
-		pins: []string{"sha256:" + sum("pin")}, callbackToken: s.callbackToken()}
+	m := material{token: node.Secret(sum("token")[:6] + "." + sum("token")[:16]), certificateKey: node.Secret(sum("key")), callbackToken: s.callbackToken()}
+	if s.Cluster.PKI.Mode != node.PKIGenerate { // whose authority does not exist yet
+		m.pins = []string{"sha256:" + sum("pin")}
+	}
+	return m
 }
 
 func (s *Source) callbackToken() node.Secret {
@@ -158,9 +161,6 @@ func (v *validator) documents() {
 	for i := range v.c.Hosts {
 		host := fmt.Sprintf("hosts[%d]", i)
 		m := v.standIns()
-		if v.c.PKI.Mode == node.PKIGenerate {
-			m.pins = nil
-		}
 		text, err := encode(v.document(&v.c.Hosts[i], &m))
 		if err == nil {
 			_, err = node.Parse(v.c.Hosts[i].Name, text)

@@ -19,7 +19,7 @@ import (
 func (v *validator) trial(h *Host) ([]byte, error) {
 	m := v.standIns()
 	if v.c.PKI.Mode == node.PKIGenerate {
-		m.pins, m.adminKey = nil, "-----BEGIN PUBLIC KEY-----\n"+strings.Repeat(m.certificateKey.Reveal(), 2)
+		m.adminKey = "-----BEGIN PUBLIC KEY-----\n" + strings.Repeat(m.certificateKey.Reveal(), 2)
 	}
 	files, err := v.hostFiles(h, &m, v.c.standInKeys(h))
 	if err != nil {
