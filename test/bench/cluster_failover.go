@@ -44,14 +44,14 @@ type outage struct {
 func (b *bench) clusterOutages() []outage {
 	return []outage{
 		{"keepalived is killed", b.kills, (*clusterVIP).killKeepalived, nil},
-		{"the owner's link is cut", b.outages, func(_ *clusterVIP, m *vm.Member) (time.Time, error) {
+		{"the owner's link is cut", b.cuts, func(_ *clusterVIP, m *vm.Member) (time.Time, error) {
 			m.Port.Cut()
 			return time.Now(), nil
 		}, func(_ *clusterVIP, m *vm.Member) error {
 			m.Port.Restore()
 			return nil
 		}},
-		{"the owner's machine is killed", b.outages, func(_ *clusterVIP, m *vm.Member) (time.Time, error) {
+		{"the owner's machine is killed", b.crashes, func(_ *clusterVIP, m *vm.Member) (time.Time, error) {
 			began := time.Now()
 			m.Kill()
 			return began, nil

@@ -17,9 +17,10 @@ import (
 // options are what the command line says.
 type options struct {
 	// runs is how often each thing is measured, kills how often a thing happens to the virtual
-	// address, and outages how often a machine that owns it goes and comes back.
-	runs, kills, outages int
-	cpus                 []int
+	// address, cuts how often the link of the machine that owns it is cut, and crashes how often
+	// that machine is killed.
+	runs, kills, cuts, crashes int
+	cpus                       []int
 	// machineCPUs is the number of virtual CPUs of each machine of a cluster.
 	machineCPUs int
 	shapes      []shape
@@ -36,12 +37,13 @@ func parse(args []string) (o options, chosen []part, err error) {
 	shapes := flags.StringSlice("shapes", []string{"1", "3", "3+1"}, "cluster: control planes, or control planes+workers")
 	flags.IntVar(&o.machineCPUs, "machine-cpus", vm.FleetCPUs, "cluster: virtual CPUs of each machine; stock kubeadm is measured beside it with 2 or more")
 	flags.IntVar(&o.kills, "kills", 20, "failover, cluster: how often the owner of the virtual address loses keepalived, its link or its API server")
-	flags.IntVar(&o.outages, "outages", 3, "cluster: how often the owner's link is cut and healed, and its machine killed and started again")
+	flags.IntVar(&o.cuts, "cuts", 3, "cluster: how often the owner's link is cut and healed")
+	flags.IntVar(&o.crashes, "crashes", 3, "cluster: how often the owner's machine is killed and started again, which takes minutes each time")
 	if err := flags.Parse(args); err != nil {
 		return o, nil, err
 	}
-	if o.runs < 1 || o.kills < 0 || o.outages < 0 {
-		return o, nil, fmt.Errorf("--runs %d, --kills %d, --outages %d: at least 1, 0 and 0", o.runs, o.kills, o.outages)
+	if o.runs < 1 || min(o.kills, o.cuts, o.crashes) < 0 {
+		return o, nil, fmt.Errorf("--runs %d, --kills %d, --cuts %d, --crashes %d: at least 1, 0, 0 and 0", o.runs, o.kills, o.cuts, o.crashes)
 	}
 	for _, n := range o.cpus {
 		if n < 1 {

@@ -9,7 +9,7 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	o, chosen, err := parse([]string{"cluster", "--runs", "1", "--shapes", "3,3+1", "build", "--cpus=2,4", "--kills", "0", "--machine-cpus", "1"})
+	o, chosen, err := parse([]string{"cluster", "--runs", "1", "--shapes", "3,3+1", "build", "--cpus=2,4", "--kills", "0", "--machine-cpus", "1", "--crashes", "0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -17,7 +17,7 @@ func TestParse(t *testing.T) {
 	for _, p := range chosen {
 		names = append(names, p.name)
 	}
-	if !slices.Equal(names, []string{"build", "cluster"}) || o.runs != 1 || o.kills != 0 || o.outages != 3 || o.machineCPUs != 1 || !slices.Equal(o.cpus, []int{2, 4}) {
+	if !slices.Equal(names, []string{"build", "cluster"}) || o.runs != 1 || o.kills != 0 || o.cuts != 3 || o.crashes != 0 || o.machineCPUs != 1 || !slices.Equal(o.cpus, []int{2, 4}) {
 		t.Errorf("%v %+v", names, o)
 	}
 	if !slices.Equal(o.shapes, []shape{{3, 0}, {3, 1}}) {
@@ -28,14 +28,15 @@ func TestParse(t *testing.T) {
 	}
 	for want, args := range map[string][]string{
 		"choose from build, image, boot, cluster, failover": {"cluser"},
-		"--runs 0":   {"--runs", "0"},
-		"--cpus 0":   {"--cpus", "0"},
-		"--machine-": {"--machine-cpus", "0"},
-		`"0"`:        {"--shapes", "0"},
-		`"3+x"`:      {"--shapes", "3+x"},
-		`"3+-1"`:     {"--shapes", "3+-1"},
-		"--outages":  {"--outages", "-1"},
-		"--kills -1": {"--kills", "-1"},
+		"--runs 0":     {"--runs", "0"},
+		"--cpus 0":     {"--cpus", "0"},
+		"--machine-":   {"--machine-cpus", "0"},
+		`"0"`:          {"--shapes", "0"},
+		`"3+x"`:        {"--shapes", "3+x"},
+		`"3+-1"`:       {"--shapes", "3+-1"},
+		"--cuts -1":    {"--cuts", "-1"},
+		"--crashes -1": {"--crashes", "-1"},
+		"--kills -1":   {"--kills", "-1"},
 	} {
 		if _, _, err := parse(args); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", args, err, want)
