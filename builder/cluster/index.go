@@ -51,8 +51,11 @@ type IndexHost struct {
 	// Address is the node's; empty when DHCP decides.
 	Address string `json:"address,omitempty"`
 	// DHCP says that the host asks for its address.
-	DHCP     bool   `json:"dhcp"`
-	MAC      string `json:"mac,omitempty"`
+	DHCP bool `json:"dhcp"`
+	// MAC is that of an interface of the uplink, of the first member of a bond.
+	MAC string `json:"mac,omitempty"`
+	// VLAN is the tag of its uplink's traffic; 0 is untagged.
+	VLAN     int    `json:"vlan,omitempty"`
 	UUID     string `json:"uuid,omitempty"`
 	Serial   string `json:"serial,omitempty"`
 	Platform string `json:"platform"`

@@ -5,6 +5,7 @@ package cluster
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -122,6 +123,17 @@ func bond(b *Bond, link *section, add func(string, ...*section)) {
 		match.set("Kind", "!*")
 		add("member-permanentmac.network", match, link, network)
 	}
+}
+
+// uplinkMAC is the address of an interface that the uplink is made of, as far as cluster.yaml
+// tells: in a bond that of its first member.
+func uplinkMAC(h *Host) string {
+	if b := h.Network.Bond; b != nil {
+		if i := slices.IndexFunc(b.Members, macForm.MatchString); i >= 0 {
+			return strings.ToLower(b.Members[i])
+		}
+	}
+	return strings.ToLower(h.Match.MAC)
 }
 
 // addresses returns how the uplink gets its addresses.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/builder/rootfs/rootfstest"
 	"github.com/imgbuild/imgbuild/builder/tree"
+	"github.com/imgbuild/imgbuild/firstboot/node"
 )
 
 // programs returns files of the worker image's locked packages, one after the other.
@@ -130,6 +131,22 @@ func TestNetworkFilesAreAlwaysTheSame(t *testing.T) {
 	for range 8 {
 		if got := actions(rendered(t, parse(t, everyNetwork), dir)); len(got) > 0 {
 			t.Fatalf("rendered again: %v", got)
+		}
+	}
+}
+
+func TestUplinkMAC(t *testing.T) {
+	for name, c := range map[string]struct {
+		host Host
+		want string
+	}{
+		"the host's":                {Host{Match: node.Match{MAC: "52:54:00:00:00:0A"}}, "52:54:00:00:00:0a"},
+		"a bond's first by address": {Host{Match: node.Match{MAC: "52:54:00:00:00:0A"}, Network: HostNetwork{Bond: &Bond{Members: []string{"eno1", "52:54:00:00:00:0B", "52:54:00:00:00:0C"}}}}, "52:54:00:00:00:0b"},
+		"of a bond by names":        {Host{Match: node.Match{MAC: "52:54:00:00:00:0A"}, Network: HostNetwork{Bond: &Bond{Members: []string{"eno1"}}}}, "52:54:00:00:00:0a"},
+		"nobody says":               {Host{}, ""},
+	} {
+		if got := uplinkMAC(&c.host); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
 }

@@ -108,7 +108,7 @@ func (r *renderer) hosts() error {
 		Subnet: c.HostNetwork.Subnet, Gateway: c.HostNetwork.Gateway}
 	for i := range c.Hosts {
 		h := &c.Hosts[i]
-		entry := IndexHost{Name: h.Name, Role: h.Role, Address: h.Address, DHCP: h.Network.Addressing == dhcp, MAC: strings.ToLower(h.Match.MAC),
+		entry := IndexHost{Name: h.Name, Role: h.Role, Address: h.Address, DHCP: h.Network.Addressing == dhcp, MAC: uplinkMAC(h), VLAN: *h.Network.VLAN,
 			UUID: h.Match.UUID, Serial: h.Match.Serial, Platform: h.Platform, Founder: slices.Contains(r.secrets.Founders, h.Name)}
 		keys, complete, err := r.keys(h)
 		if err != nil {

@@ -54,6 +54,8 @@ type FleetHost struct {
 	Name string
 	Role node.Role
 	MAC  ethernet.MAC
+	// VLAN is how the segment is tagged on its link; 0 is untagged.
+	VLAN ethernet.VLAN
 	// UUID and Serial are those of Spec.
 	UUID, Serial string
 	// Address is the node's. DHCP says that the gateway gives it.
@@ -168,6 +170,7 @@ func (f *Fleet) newMember(h FleetHost) (*Member, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Machine, err, "check the permissions of "+dir)
 	}
+	port.Trunk(h.VLAN)
 	return &Member{Host: h, Dir: dir, Port: port, fleet: f, recorder: &Recorder{Title: h.Name}}, nil
 }
 

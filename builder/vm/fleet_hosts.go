@@ -138,7 +138,7 @@ func hostNames(ix *cluster.Index) (out []string) {
 }
 
 func segmentHost(dir string, h cluster.IndexHost) (FleetHost, error) {
-	host := FleetHost{Name: h.Name, Role: h.Role, DHCP: h.DHCP, UUID: h.UUID, Serial: h.Serial}
+	host := FleetHost{Name: h.Name, Role: h.Role, DHCP: h.DHCP, UUID: h.UUID, Serial: h.Serial, VLAN: ethernet.VLAN(h.VLAN)}
 	var err error
 	if h.Ignition == "" {
 		return host, fault.New(fault.Config, "put the certificates of the external authority in place and render the cluster again", "host %s has no Ignition config", h.Name)

@@ -5,6 +5,7 @@ package ethernet
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,6 +21,8 @@ type Port struct {
 	running sync.WaitGroup
 	// closing ends what the port reads from or listens on; nil for a port in this process.
 	closing func()
+
+	vlan atomic.Uint32 // a VLAN, or 0
 
 	mu   sync.Mutex
 	taps []*tap
@@ -46,7 +49,8 @@ type tap struct{ see func(Seen) }
 
 // Tap calls see for every frame that crosses the port's link, in order in each direction; the
 // two directions call at the same time. It must return soon and must not change the frame.
-// What a cut or lossy link swallowed is not seen. The result ends the watch.
+// What a cut or lossy link swallowed is not seen, and of a trunk frames are seen without their
+// tag. The result ends the watch.
 func (p *Port) Tap(see func(Seen)) (remove func()) {
 	t := &tap{see}
 	p.mu.Lock()
@@ -75,6 +79,10 @@ func (p *Port) show(d Direction, f Frame) {
 // Send gives the switch a frame that the station on this port sends. It never waits, keeps f,
 // and drops it when the link's queue is full.
 func (p *Port) Send(f Frame) { p.in.put(f) }
+
+// Trunk makes the port carry the segment as the VLAN id, 1 to 4094: its station sends and
+// receives tagged frames, and what it sends otherwise is lost. 0 ends that.
+func (p *Port) Trunk(id VLAN) { p.vlan.Store(uint32(id)) }
 
 // Cut loses every frame in both directions from now on, those under way included. Neither
 // side notices: a link through a broken switch stays up.

@@ -22,7 +22,8 @@ type Options struct {
 }
 
 // Switch is a transparent bridge: it learns where stations are from the frames they send,
-// forwards to known stations and floods everything else. VLAN tags pass as they are.
+// forwards to known stations and floods everything else. VLAN tags pass as they are, except on
+// ports that carry the segment tagged (Port.Trunk).
 type Switch struct {
 	opts Options
 
@@ -71,11 +72,21 @@ func (s *Switch) attach(name string, deliver func(Frame), prepare func(*Port)) (
 	}
 	p := &Port{Name: name, sw: s, done: make(chan struct{})}
 	p.in = newLine(s.opts.Seed, s.made, p.done, func(f Frame) {
+		if id := VLAN(p.vlan.Load()); id != 0 {
+			inner, ok := f.untag()
+			if !ok || inner.id != id {
+				return
+			}
+			f = inner.frame
+		}
 		p.show(FromStation, f)
 		s.forward(p, f)
 	})
 	p.out = newLine(s.opts.Seed, s.made+1, p.done, func(f Frame) {
 		p.show(ToStation, f)
+		if id := VLAN(p.vlan.Load()); id != 0 {
+			f = f.tag(id)
+		}
 		deliver(f)
 	})
 	s.made += 2
