@@ -25,6 +25,7 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
@@ -179,6 +180,13 @@ func (m *machine) bootstrap() {
 	}
 	name, uid, err := csr.RequestCertificateWithContext(m.ctx, client, request, "", certificatesv1.KubeAPIServerClientKubeletSignerName, nil,
 		[]certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth}, key)
+	// An API server that has just heard of the token may not have heard of the rights that come
+	// with it. The kubelet ends then, and is started again.
+	for apierrors.IsForbidden(err) && m.ctx.Err() == nil {
+		time.Sleep(time.Second)
+		name, uid, err = csr.RequestCertificateWithContext(m.ctx, client, request, "", certificatesv1.KubeAPIServerClientKubeletSignerName, nil,
+			[]certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth}, key)
+	}
 	if err != nil {
 		m.fail(err)
 		return
