@@ -56,4 +56,5 @@ func SetDefaults(n *Node) {
 	def(&t.TLSBootstrap, Duration(5*time.Minute))
 	def(&t.NodeReady, Duration(10*time.Minute))
 	def(&t.ReadinessProbePeriod, Duration(time.Second))
+	def(&t.BalancerHealthCheck, max(Duration(5*time.Second), n.VIP.HealthTimeout))
 }

@@ -2,7 +2,10 @@
 
 package node
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // Members returns the control planes whose etcd members start the cluster.
 func (c Cluster) Members() []Peer {
@@ -16,6 +19,12 @@ func (c Cluster) Members() []Peer {
 		}
 	}
 	return out
+}
+
+// CreatedAt returns Created, of a valid document; zero where it is empty.
+func (c Cluster) CreatedAt() time.Time {
+	t, _ := time.Parse(time.RFC3339, c.Created)
+	return t
 }
 
 // KnownControlPlanes returns every control plane the document names: those of

@@ -25,6 +25,8 @@ var refusals = []refusal{
 	{minimalWorker, "bootstrapTokens: is missing"},
 	{minimalWorker, "join.caCertHashes: is missing"},
 	{minimal + "cluster: {name: 'A b'}", `cluster.name: value "A b": is not a cluster name`},
+	{minimal + "cluster: {created: 2026-11-21}", `cluster.created: value "2026-11-21": is not a moment; allowed: RFC 3339`},
+	{minimal + "cluster: {created: '2026-11-21T11:45:14'}", `cluster.created: value "2026-11-21T11:45:14": is not a moment`},
 	{minimal + "cluster: {endpoint: host}", `cluster.endpoint: value "host": has no port`},
 	{minimal + "cluster: {endpoint: 'host:99999'}", `cluster.endpoint: value "host:99999": has no valid port`},
 	{minimal + "cluster: {endpoint: 'a b:1'}", `cluster.endpoint: value "a b:1": has no valid host`},
@@ -62,6 +64,7 @@ var refusals = []refusal{
 	{minimal + "bootstrapTokens: [hush]", "bootstrapTokens[0]: is a single value, not a mapping"},
 	{minimal + "join: {caCertHashes: [x]}", `join.caCertHashes[0]: value "x": is not a CA hash`},
 	{minimal + "apiServer: {port: 70000}", `apiServer.port: value "70000": is not a port`},
+	{minimal + "apiServer: {port: 10250}", `apiServer.port: value "10250": is a port of the kubelet on the same machine; allowed: another port`},
 	{minimal + "apiServer: {certSANs: ['a b']}", `apiServer.certSANs[0]: value "a b": is neither`},
 	{minimal + "etcd: {heartbeatInterval: 1m}", `etcd.heartbeatInterval: value "1m": is out of range`},
 	{minimal + "etcd: {heartbeatInterval: 1s, electionTimeout: 2s}", `etcd.electionTimeout: value "2s": is less than 5 heartbeats`},
@@ -94,6 +97,10 @@ var refusals = []refusal{
 	{minimal + "callback: {url: 'ftp://x'}", `callback.url: value "ftp://x": is not a usable URL`},
 	{minimal + "callback: {url: 'https://u:hush@x/'}", `callback.url: value "https://...@x/": is not a usable URL`},
 	{minimal + "callback: {url: 'https://x/', ca: x}", `callback.ca: value "x": holds no certificate`},
+	{minimal + "callback: {token: hush}", "n:4:11: callback.url: is missing; allowed: an http or https URL"},
+	{minimal + "callback: {ca: x}", "callback.url: is missing"},
+	{minimal + "callback: {ca: x}", `callback.ca: value "x": holds no certificate`},
+	{minimal + "callback: {token: 'hush hush'}", "callback.token: cannot be sent as a bearer token"},
 	{minimal + "roel: x", `roel: is not a known key; did you mean "role"?`},
 	{minimal + "callback: {url: 'https://x/', token: 'hush hush'}", "callback.token: cannot be sent as a bearer token; allowed"},
 	{minimal + "apiServer: {extraArgs: {--v: 2}}", `apiServer.extraArgs.--v: value "2": is not the name of a flag`},
@@ -119,27 +126,27 @@ var refusals = []refusal{
 	{minimal + "timeouts: {tlsBootstrap: 1}", `timeouts.tlsBootstrap: value "1": is not a duration`},
 }
 
-// Every rule, each with the document that breaks it. No field is without one.
+// Every rule, each with the document that breaks it, also where else that can be. No field is
+// without one.
 func TestEveryRule(t *testing.T) {
 	fields := stricttest.Of[Node]()
-	for _, c := range slices.Concat(refusals, vipRefusals, hostRefusals, kubeletRefusals) {
-		_, err := Parse("n", []byte(c.text))
-		var ps strict.Problems
-		if !errors.As(err, &ps) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s\ngot  %v\nwant %s", c.text, err, c.want)
-			continue
-		}
-		if strings.Contains(err.Error(), "hush") {
+	fields.Bound = map[string]string{
+		"hosts[0].node.name: is missing": "a machine that is alone takes the host name",
+	}
+	parse := func(text string) error {
+		_, err := Parse("n", []byte(text))
+		if err != nil && strings.Contains(err.Error(), "hush") {
 			t.Errorf("a secret is shown: %v", err)
 		}
-		for _, p := range ps {
-			if strings.Contains(p.Error(), c.want) {
-				fields.Saw(p.Path)
-			}
+		return err
+	}
+	for _, c := range slices.Concat(refusals, vipRefusals, hostRefusals, kubeletRefusals) {
+		if err := fields.Refused(c.text, c.want, parse); err != nil {
+			t.Error(err)
 		}
 	}
 	for _, missing := range fields.Missing(map[string]string{
-		"BootstrapToken.description": "any text will do; TestEveryKeyRefusesAnotherKind has the list in its place",
+		"bootstrapTokens[0].description": "any text will do; TestEveryKeyRefusesAnotherKind has the list in its place",
 	}) {
 		t.Errorf("no case has a wrong %s", missing)
 	}

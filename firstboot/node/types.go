@@ -49,6 +49,10 @@ type Node struct {
 type Cluster struct {
 	// Name is the cluster's name; default "kubernetes", as kubeadm names its clusters.
 	Name string `yaml:"name,omitempty"`
+	// Created is the moment of the cluster's first rendering in RFC 3339, for example
+	// 2026-11-21T11:45:14Z. A machine whose clock is before it is not started: its certificates
+	// would be valid for nobody else. Empty leaves that to the other moments that preflight knows.
+	Created string `yaml:"created,omitempty"`
 	// Endpoint is host:port of the API as clients see it. Empty on a single control
 	// plane means its own address and port 6443.
 	Endpoint     string       `yaml:"endpoint,omitempty"`

@@ -135,6 +135,10 @@ type Timeouts struct {
 	// whether they are ready, whole seconds from 1s to 1m. Each time costs a TLS handshake, and
 	// etcd a read that its members agree on.
 	ReadinessProbePeriod Duration `yaml:"readinessProbePeriod,omitempty"`
+	// BalancerHealthCheck is how often a load balancer on a node asks each API server whether it is
+	// ready, and how long that may take, 1s to 1m; at least vip.healthTimeout unless given. A server
+	// that fails twice in a row loses its connections, and gets no more while another one is ready.
+	BalancerHealthCheck Duration `yaml:"balancerHealthCheck,omitempty"`
 }
 
 // Callback receives every phase transition as a JSON POST.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
@@ -36,6 +37,7 @@ func validate(doc *strict.Document, n *Node) {
 		v.kubelet("cluster.kubelet", *n.Cluster.Kubelet)
 	}
 	v.vip(n)
+	v.ports(n)
 	v.timeouts(n)
 	v.callback(n)
 }
@@ -97,6 +99,9 @@ func (v *validator) prefix(path, got string, minBits, maxBits int) netip.Prefix 
 func (v *validator) cluster(n *Node) {
 	c := n.Cluster
 	v.match("cluster.name", c.Name, subdomainForm, "is not a cluster name", nameRule)
+	if _, err := time.Parse(time.RFC3339, c.Created); c.Created != "" && err != nil {
+		v.fail("cluster.created", "is not a moment", "RFC 3339, for example 2026-11-21T11:45:14Z")
+	}
 	if c.Endpoint != "" {
 		v.endpoint("cluster.endpoint", c.Endpoint)
 	} else if len(c.ControlPlanes) > 1 || n.Role == Worker {
@@ -175,10 +180,10 @@ func (v *validator) endpoint(path, got string) {
 
 func (v *validator) callback(n *Node) {
 	c := n.Callback
-	if c.URL == "" {
-		return
+	if c.URL == "" && (c.CA != "" || c.Token != "") {
+		v.fail("callback.url", "is missing", "an http or https URL; without one there is no callback")
 	}
-	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
+	if u, err := url.Parse(c.URL); c.URL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil) {
 		v.fail("callback.url", "is not a usable URL", "http://host/path or https://host/path, without user and password")
 	}
 	v.match("callback.token", c.Token.Reveal(), bearerForm, "cannot be sent as a bearer token", "one word of printable ASCII characters")

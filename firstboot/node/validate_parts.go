@@ -207,6 +207,10 @@ func (v *validator) timeouts(n *Node) {
 	if d := t.ReadinessProbePeriod.D(); d < time.Second || d > time.Minute || d%time.Second != 0 {
 		v.fail("timeouts.readinessProbePeriod", "is not a period of a probe", "whole seconds, 1s to 1m")
 	}
+	// What comes from vip.healthTimeout is judged there.
+	if d := t.BalancerHealthCheck; (d.D() < time.Second || d.D() > time.Minute) && d != n.VIP.HealthTimeout {
+		v.fail("timeouts.balancerHealthCheck", "is out of range", "1s to 1m")
+	}
 }
 
 func (v *validator) positive(path string, d Duration, least time.Duration) {

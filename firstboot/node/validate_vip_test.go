@@ -3,6 +3,7 @@
 package node
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -23,6 +24,7 @@ func TestVIPAccepts(t *testing.T) {
 		"pod network apart": clusterOf("endpoint: '192.0.2.9:6443'", "provider: keepalived, address: 192.0.2.9, interface: eth0") + "network: {interface: eth1}",
 		"other pod network": clusterOf("endpoint: '192.0.2.9:6443'", "provider: keepalived, address: 192.0.2.9") + "network: {interface: eth1, provider: none}",
 		"external":          clusterOf("endpoint: '198.51.100.1:443'", "provider: external, address: 198.51.100.1"),
+		"outside, any port": clusterOf("endpoint: '198.51.100.1:10250'", "provider: external, address: 198.51.100.1"),
 		"local":             clusterOf("endpoint: 'api.example.com:7443', endpointMode: local", "provider: none"),
 		"local and outside": clusterOf("endpoint: 'api.example.com:7443', endpointMode: local", "provider: external, address: 198.51.100.1"),
 	} {
@@ -60,7 +62,26 @@ var vipRefusals = []refusal{
 	{clusterOf("endpoint: 'localhost:7443', endpointMode: local", "provider: none"), "has an address where a name is needed"},
 	{clusterOf("endpoint: 'a.b:6443', endpointMode: local", "provider: none"), "has the port of the API server"},
 	{clusterOf("endpointMode: local", "provider: none"), "cluster.endpoint: is missing"},
+	{clusterOf("endpoint: 'a.b:10250', endpointMode: local", "provider: none"), `cluster.endpoint: value "a.b:10250": has a port of the kubelet on the same machine`},
+	{clusterOf("endpoint: '192.0.2.9:2379'", ka+", loadBalancer: haproxy"), `cluster.endpoint: value "192.0.2.9:2379": has a port of etcd`},
 	{minimal + "cluster: {endpoint: 'a.b:7443', endpointMode: local}", "cluster.controlPlanes: is missing"},
+	{minimal + "timeouts: {balancerHealthCheck: 999ms}", `timeouts.balancerHealthCheck: value "999ms": is out of range; allowed: 1s to 1m`},
+	{minimal + "timeouts: {balancerHealthCheck: 61s}", `timeouts.balancerHealthCheck: value "61s": is out of range`},
+}
+
+// What is wrong with vip.healthTimeout is said once.
+func TestBalancerHealthCheckOfAVirtualAddress(t *testing.T) {
+	lb := "provider: keepalived, address: 192.0.2.9, loadBalancer: haproxy, healthTimeout: "
+	for given, want := range map[string]time.Duration{"100ms": 5 * time.Second, "30s": 30 * time.Second} {
+		n, err := Parse("n", []byte(clusterOf("endpoint: '192.0.2.9:8443'", lb+given)))
+		if err != nil || n.Timeouts.BalancerHealthCheck.D() != want {
+			t.Errorf("%s: %v %v", given, n, err)
+		}
+	}
+	_, err := Parse("n", []byte(clusterOf("endpoint: '192.0.2.9:8443'", lb+"2m")))
+	if err == nil || !strings.Contains(err.Error(), "vip.healthTimeout") || strings.Contains(err.Error(), "balancerHealthCheck") {
+		t.Error(err)
+	}
 }
 
 func TestRouterID(t *testing.T) {

@@ -2,7 +2,7 @@
 
 // Package stricttest helps tests prove that every key of a format is refused when it is wrong.
 // It knows keys from the types that package strict decodes into, so that a new field without
-// a negative case fails a test.
+// a negative case fails a test, and so does a place where a type is used and not checked.
 package stricttest
 
 import (
@@ -14,40 +14,42 @@ import (
 	"strings"
 )
 
-// Fields are the keys of a format, by the type that holds them: "Host.address". A type that
-// is used in several places counts once.
+// Fields are the keys of a format by their paths, in lists with the index 0:
+// "hosts[0].match.mac". A type that is used in several places counts in each.
 type Fields struct {
+	// Bound gives a reason for each refusal, by what is wanted of it, that is not due in every
+	// place of the type.
+	Bound map[string]string
+
 	root reflect.Type
-	// at holds, for each field, a path that leads to it.
-	at   map[string]string
 	kind map[string]reflect.Type
-	seen map[string]bool
+	// places are the paths of all values of a struct type.
+	places map[reflect.Type][]string
+	// seen are paths, bound keys of Bound, that tests came across.
+	seen, bound map[string]bool
 }
 
 // Of returns the keys of documents that decode into a T.
 func Of[T any]() *Fields {
-	f := &Fields{root: reflect.TypeFor[T](), at: map[string]string{}, kind: map[string]reflect.Type{}, seen: map[string]bool{}}
-	f.walk(f.root, "")
+	f := &Fields{root: reflect.TypeFor[T](), kind: map[string]reflect.Type{}, places: map[reflect.Type][]string{}, seen: map[string]bool{}, bound: map[string]bool{}}
+	f.walk(f.root, "", nil)
 	return f
 }
 
-func (f *Fields) walk(t reflect.Type, at string) {
+// walk notes what values of t, the one at a path, are made of. A type within itself is left out.
+func (f *Fields) walk(t reflect.Type, at string, within []reflect.Type) {
 	t, lists := bare(t)
 	at += strings.Repeat("[0]", lists)
-	if t.Kind() != reflect.Struct {
+	if t.Kind() != reflect.Struct || slices.Contains(within, t) {
 		return
 	}
+	f.places[t] = append(f.places[t], at)
 	for field := range t.Fields() {
-		key := keyOf(field)
-		if key == "" {
-			continue
+		if key := keyOf(field); key != "" {
+			path := strings.TrimPrefix(at+"."+key, ".")
+			f.kind[path] = field.Type
+			f.walk(field.Type, path, append(slices.Clone(within), t))
 		}
-		name, path := t.Name()+"."+key, strings.TrimPrefix(at+"."+key, ".")
-		if _, known := f.at[name]; known {
-			continue
-		}
-		f.at[name], f.kind[name] = path, field.Type
-		f.walk(field.Type, path)
 	}
 }
 
@@ -80,40 +82,42 @@ var step = regexp.MustCompile(`^\.?([^.\[]*)((?:\[\d+\])*)`)
 // Saw notes that a problem was reported at a path. A problem with something in a mapping of
 // names is one with the mapping.
 func (f *Fields) Saw(path string) {
-	t, name := f.root, ""
+	t, at, name := f.root, "", ""
 	for path != "" {
-		if t, _ = bare(t); t.Kind() != reflect.Struct {
+		var lists int
+		if t, lists = bare(t); t.Kind() != reflect.Struct {
 			break
 		}
 		m := step.FindStringSubmatch(path)
-		field, ok := reflect.StructField{}, false
-		for one := range t.Fields() {
-			if keyOf(one) == m[1] {
-				field, ok = one, true
-			}
-		}
-		if !ok {
+		at += strings.Repeat("[0]", lists)
+		name, path = strings.TrimPrefix(at+"."+m[1], "."), path[len(m[0]):]
+		if t = f.kind[name]; t == nil {
 			return // an unknown key is a problem of no field
 		}
-		name, t, path = t.Name()+"."+m[1], field.Type, path[len(m[0]):]
+		at = name
 	}
 	f.seen[name] = true
 }
 
 // Missing returns the fields with values of their own at which no problem was seen, without
 // those in except. Except gives a reason for each; one that is no field, or was seen after
-// all, is returned too.
+// all, is returned too, and so is what Bound has without need.
 func (f *Fields) Missing(except map[string]string) (missing []string) {
-	for name := range f.at {
-		t, _ := bare(f.kind[name])
-		_, excused := except[name]
-		if t.Kind() != reflect.Struct && !f.seen[name] && !excused {
-			missing = append(missing, name+" (at "+f.at[name]+")")
+	for path, t := range f.kind {
+		t, _ = bare(t)
+		_, excused := except[path]
+		if t.Kind() != reflect.Struct && !f.seen[path] && !excused {
+			missing = append(missing, path)
 		}
 	}
-	for name := range except {
-		if f.at[name] == "" || f.seen[name] {
-			missing = append(missing, name+" needs no exception")
+	for path := range except {
+		if f.kind[path] == nil || f.seen[path] {
+			missing = append(missing, path+" needs no exception")
+		}
+	}
+	for want := range f.Bound {
+		if !f.bound[want] {
+			missing = append(missing, want+" is bound to no place")
 		}
 	}
 	slices.Sort(missing)
@@ -125,8 +129,7 @@ func (f *Fields) Missing(except map[string]string) (missing []string) {
 // list or mapping does.
 func (f *Fields) WrongKinds() map[string]string {
 	out := map[string]string{}
-	for name, path := range f.at {
-		t := f.kind[name]
+	for path, t := range f.kind {
 		for t.Kind() == reflect.Pointer {
 			t = t.Elem()
 		}
@@ -147,5 +150,5 @@ func (f *Fields) WrongKinds() map[string]string {
 	return out
 }
 
-// Names returns the names of all fields, sorted.
-func (f *Fields) Names() []string { return slices.Sorted(maps.Keys(f.at)) }
+// Paths returns the paths of all fields, sorted.
+func (f *Fields) Paths() []string { return slices.Sorted(maps.Keys(f.kind)) }
