@@ -65,37 +65,47 @@ func proxyParts(m *Machine) error {
 	if mode == node.ProxyIPVS && m.Node.Delivery.For(kubeadm.Proxy) == node.DeliveryVerity && m.absent(ipset) {
 		return fmt.Errorf("cluster.proxyMode ipvs needs %s, which this image lacks; add the package ipset to the profile, or choose nftables", ipset)
 	}
+	missing, err := m.lacks(proxyModules[mode]...)
+	if err == nil && missing != nil {
+		err = fmt.Errorf("cluster.proxyMode %s needs kernel modules that this image lacks: %s; add them to kernel.modules of the profile, or choose another mode", mode, strings.Join(missing, ", "))
+	}
+	return err
+}
+
+// lacks returns those modules that the kernel neither has nor could load.
+func (m *Machine) lacks(modules ...string) (missing []string, err error) {
 	release, err := os.ReadFile(m.path("/proc/sys/kernel/osrelease"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	index := "/usr/lib/modules/" + strings.TrimSpace(string(release)) + "/modules."
 	var known []byte
 	for _, part := range []string{"dep", "builtin"} {
 		text, err := os.ReadFile(m.path(index + part))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
+			return nil, err
 		}
 		known = append(known, text...)
 	}
-	var missing []string
-	for _, name := range proxyModules[mode] {
+	for _, name := range modules {
 		if m.absent("/sys/module/"+name) && !bytes.Contains(known, []byte("/"+name+".ko")) {
 			missing = append(missing, name)
 		}
 	}
-	if missing != nil {
-		return fmt.Errorf("cluster.proxyMode %s needs kernel modules that this image lacks: %s; add them to kernel.modules of the profile, or choose another mode", mode, strings.Join(missing, ", "))
-	}
-	return nil
+	return missing, nil
 }
 
-// kernelParts looks for what containers and the pod network need, built in or loaded.
+// vxlan is the module of flannel's only backend here. The kernel loads it with flannel's interface.
+const vxlan = "vxlan"
+
+// kernelParts looks for what containers and the pod network need, built in or loaded, and for
+// what the pod network will have loaded.
 func kernelParts(m *Machine) error {
 	filesystems, err := os.ReadFile(m.path("/proc/filesystems"))
 	if err != nil {
 		return err
 	}
+	var errs []error
 	var missing []string
 	if !bytes.Contains(filesystems, []byte("\toverlay\n")) {
 		missing = append(missing, "overlay")
@@ -104,11 +114,16 @@ func kernelParts(m *Machine) error {
 		if _, err := os.Stat(m.path("/proc/sys/net/bridge/bridge-nf-call-iptables")); err != nil {
 			missing = append(missing, "br_netfilter")
 		}
+		lacking, err := m.lacks(vxlan)
+		if err == nil && lacking != nil {
+			err = fmt.Errorf("flannel needs the kernel module %s, which this image lacks; add it to kernel.modules of the profile, or choose network.provider none", vxlan)
+		}
+		errs = append(errs, err)
 	}
 	if missing != nil {
-		return fmt.Errorf("kernel modules are not loaded: %s; list them in modules-load.d", strings.Join(missing, ", "))
+		errs = append(errs, fmt.Errorf("kernel modules are not loaded: %s; list them in modules-load.d", strings.Join(missing, ", ")))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func ipForward(m *Machine) error {

@@ -38,23 +38,29 @@ func (m *Machine) ports() []int {
 
 // portsFree tries to bind the ports the node will use.
 func portsFree(m *Machine) error {
-	if m.Root != "/" {
+	take := m.Listen
+	switch {
+	case take != nil:
+	case m.Root == "/":
+		take = listen
+	default:
 		return nil
 	}
-	return free(m.ports())
-}
-
-func free(ports []int) error {
 	var errs []error
-	for _, p := range ports {
-		l, err := net.Listen("tcp", ":"+strconv.Itoa(p))
-		if err != nil {
+	for _, p := range m.ports() {
+		if err := take(p); err != nil {
 			errs = append(errs, fmt.Errorf("port %d is in use; stop what listens there: %w", p, err))
-			continue
 		}
-		l.Close()
 	}
 	return errors.Join(errs...)
+}
+
+func listen(port int) error {
+	l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 // etcdEmpty refuses data of another cluster: etcd would start it instead of ours.

@@ -24,12 +24,15 @@ import (
 // RolesFile lists the roles an image may take, one per line. Without it any role goes.
 const RolesFile = "/usr/lib/imgbuild/roles"
 
-// The least a machine needs. Memory and processors are kubeadm's own limits for a control
-// plane; the disk holds etcd, logs and images.
+// The least a machine needs, in bytes and processors. Those of a control plane are kubeadm's own:
+// 1700 MiB are what firmware and kernel leave of 2 GiB. It has none for a worker, whose kubelet
+// evicts pods when 100 MiB are left: 700 MiB are what a machine of 1 GiB has at least. The disk
+// holds etcd, logs and images.
 const (
-	minMemory = 1700 << 20 // bytes
-	minCPUs   = 2
-	minDisk   = 1 << 30 // bytes
+	minMemory       = 1700 << 20
+	minWorkerMemory = 700 << 20
+	minCPUs         = 2
+	minDisk         = 1 << 30
 )
 
 // builtAfter is a moment that has certainly passed. A clock before it was never set, and
@@ -50,14 +53,17 @@ func roleAllowed(m *Machine) error {
 	return nil
 }
 
+// clockSet holds the clock against moments that have passed: the document was rendered, and an
+// authority that was delivered made, before the machine booted with them. Whoever did that may
+// have had a clock that is a little ahead, which certificates allow for, too.
 func clockSet(m *Machine) error {
-	if m.Start.Before(builtAfter) {
-		if m.Start = m.Now(); m.Start.Before(builtAfter) {
-			return fmt.Errorf("the clock says %s; set it, or let time synchronisation reach a server", m.Start.UTC().Format(time.RFC3339))
-		}
+	if m.before(builtAfter) {
+		return fmt.Errorf("the clock says %s; set it, or let time synchronisation reach a server", moment(m.Start))
 	}
-	// An authority that was delivered was made before this moment. Time may pass, so the
-	// clock is read again.
+	if created := m.Node.Cluster.CreatedAt(); m.before(created.Add(-pki.Backdate)) {
+		return fmt.Errorf("the clock says %s, and the cluster was first rendered at %s; set the clock, or let time synchronisation reach a server",
+			moment(m.Start), moment(created))
+	}
 	text, err := os.ReadFile(m.path(kubeadm.PKIDir + "/ca.crt"))
 	if err != nil {
 		return nil //nolint:nilerr // none was delivered
@@ -66,16 +72,23 @@ func clockSet(m *Machine) error {
 	if err != nil {
 		return fmt.Errorf("%s/ca.crt: %w", kubeadm.PKIDir, err)
 	}
-	if m.Start.Before(ca.NotBefore) {
-		if now := m.Now(); now.After(ca.NotBefore) {
-			m.Start = now
-			return nil
-		}
+	if m.before(ca.NotBefore) {
 		return fmt.Errorf("the clock says %s, and the cluster's authority was made at %s; set the clock, or let time synchronisation reach a server",
-			m.Start.UTC().Format(time.RFC3339), ca.NotBefore.UTC().Format(time.RFC3339))
+			moment(m.Start), moment(ca.NotBefore))
 	}
 	return nil
 }
+
+// before says whether the clock says less than t. It may have been set since it was read, so it
+// is read again.
+func (m *Machine) before(t time.Time) bool {
+	if m.Start.Before(t) {
+		m.Start = m.Now()
+	}
+	return m.Start.Before(t)
+}
+
+func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func enoughMemory(m *Machine) error {
 	f, err := os.Open(m.path("/proc/meminfo"))
@@ -92,8 +105,12 @@ func enoughMemory(m *Machine) error {
 		if err != nil {
 			return err
 		}
-		if m.Node.Role == node.ControlPlane && kib<<10 < minMemory {
-			return fmt.Errorf("%d MiB of memory, a control plane needs %d MiB; give the machine more", kib>>10, minMemory>>20)
+		who, least := "worker", int64(minWorkerMemory)
+		if m.Node.Role == node.ControlPlane {
+			who, least = "control plane", minMemory
+		}
+		if kib<<10 < least {
+			return fmt.Errorf("%d MiB of memory, a %s needs %d MiB; give the machine more", kib>>10, who, least>>20)
 		}
 		return nil
 	}
@@ -108,19 +125,24 @@ func enoughCPUs(m *Machine) error {
 }
 
 func enoughDisk(m *Machine) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(m.path("/var"), &st); err != nil {
+	left := m.Free
+	if left == nil {
+		left = free
+	}
+	n, err := left(m.path("/var"))
+	if err != nil {
 		return fmt.Errorf("/var: %w", err)
 	}
-	return enough(st.Bavail * uint64(st.Bsize))
-}
-
-// enough judges how many bytes are free.
-func enough(free uint64) error {
-	if free < minDisk {
-		return fmt.Errorf("%d MiB free in /var, at least %d MiB are needed; use a larger disk", free>>20, minDisk>>20)
+	if n < minDisk {
+		return fmt.Errorf("%d MiB free in /var, at least %d MiB are needed; use a larger disk", n>>20, minDisk>>20)
 	}
 	return nil
+}
+
+func free(path string) (uint64, error) {
+	var st unix.Statfs_t
+	err := unix.Statfs(path, &st)
+	return st.Bavail * uint64(st.Bsize), err
 }
 
 var hostnameForm = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9.]{0,251}[a-zA-Z0-9])?$`)

@@ -29,34 +29,40 @@ type Machine struct {
 	Now func() time.Time
 	// Warn is told about what ought to be otherwise and does not keep the machine from working.
 	Warn func(condition string, problem error)
+	// Free says how many bytes the file system of a path can take; nil asks the kernel.
+	Free func(path string) (uint64, error)
+	// Listen takes a TCP port for a moment; nil asks the kernel where Root is "/". Elsewhere
+	// nobody has ports.
+	Listen func(port int) error
 }
 
-// condition is one named thing that must hold. Warn makes its absence a warning; a lasting one
-// holds or does not hold for as long as the machine runs.
+// condition is one named thing that must hold. Means is what it asks for, for the reference. Warn
+// makes its absence a warning; a lasting one holds or does not hold for as long as the machine runs.
 type condition struct {
-	name          string
+	name, means   string
 	check         func(*Machine) error
 	warn, lasting bool
 }
 
 var conditions = []condition{
-	{name: "host", check: recognised}, // before what looks at the machine's name
-	{name: "role", check: roleAllowed, lasting: true},
-	{name: "clock", check: clockSet},
-	{name: "swap", check: swapOff},
-	{name: "cgroups", check: cgroupV2, lasting: true},
-	{name: "kernel", check: kernelParts},
-	{name: "kube-proxy", check: proxyParts},
-	{name: "ip-forward", check: ipForward},
-	{name: "memory", check: enoughMemory, lasting: true},
-	{name: "processors", check: enoughCPUs, warn: true},
-	{name: "disk", check: enoughDisk},
-	{name: "hostname", check: hostnameUsable},
-	{name: "machine-id", check: machineID},
-	{name: "product-uuid", check: productUUID, warn: true},
-	{name: "ports", check: portsFree},
-	{name: "etcd-data", check: etcdEmpty},
-	{name: "manifests", check: userManifests},
+	// before what looks at the machine's name
+	{name: "host", check: recognised, means: "where a document serves several machines, one of its hosts matches this one"},
+	{name: "role", check: roleAllowed, lasting: true, means: "the image can take the role"},
+	{name: "clock", check: clockSet, means: "the clock is not before the cluster's first rendering (`cluster.created`, five minutes are allowed for), nor before a delivered authority is valid"},
+	{name: "swap", check: swapOff, means: "no swap is on"},
+	{name: "cgroups", check: cgroupV2, lasting: true, means: "control groups are version 2, with the controllers cpu, cpuset, memory and pids"},
+	{name: "kernel", check: kernelParts, means: "overlay is loaded or built in; with flannel br_netfilter, too, and vxlan can be loaded"},
+	{name: "kube-proxy", check: proxyParts, means: "what the mode of kube-proxy needs can be loaded; ipset is there for ipvs"},
+	{name: "ip-forward", check: ipForward, means: "the kernel forwards IPv4"},
+	{name: "memory", check: enoughMemory, lasting: true, means: "a control plane has 1700 MiB, a worker 700 MiB, as the kernel counts them: machines of 2 and 1 GiB"},
+	{name: "processors", check: enoughCPUs, warn: true, means: "a control plane has two"},
+	{name: "disk", check: enoughDisk, means: "1 GiB is free in `/var`"},
+	{name: "hostname", check: hostnameUsable, means: "the node has a name of its own that Kubernetes takes; not localhost"},
+	{name: "machine-id", check: machineID, means: "`/etc/machine-id` is initialised"},
+	{name: "product-uuid", check: productUUID, warn: true, means: "the firmware says a product UUID that is not zero"},
+	{name: "ports", check: portsFree, means: "nobody listens where the kubelet, the control plane or the balancer will"},
+	{name: "etcd-data", check: etcdEmpty, means: "a control plane has no etcd data of another cluster"},
+	{name: "manifests", check: userManifests, means: "every file of `network.manifests` is there and holds objects"},
 }
 
 // Check looks at every condition and reports all that do not hold together. The error is

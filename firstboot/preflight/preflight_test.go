@@ -13,19 +13,21 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/imgbuild/imgbuild/firstboot/balancer"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/phase"
-	"github.com/imgbuild/imgbuild/firstboot/pki"
 )
 
 const modulesDep = "/usr/lib/modules/6.12.0-test/modules.dep"
 
-// moduleIndex is a modules.dep (depmod(8)) with what a mode of kube-proxy needs, except some.
+// moduleIndex is a modules.dep (depmod(8)) with what flannel and a mode of kube-proxy need, except
+// some.
 func moduleIndex(mode node.ProxyMode, except ...string) string {
 	var out strings.Builder
-	for _, name := range ProxyModules(mode) {
+	for _, name := range append(ProxyModules(mode), vxlan) {
 		if !slices.Contains(except, name) {
 			out.WriteString("kernel/net/" + name + ".ko.xz: kernel/net/x.ko\n")
 		}
@@ -73,9 +75,15 @@ func machineWith(t *testing.T, changes map[string]string) (*Machine, *[]string) 
 	node.SetDefaults(n)
 	warnings := &[]string{}
 	m := &Machine{Root: root, Node: n, Start: time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC),
-		Warn: func(condition string, problem error) { *warnings = append(*warnings, condition+": "+problem.Error()) }}
+		Warn: func(condition string, problem error) { *warnings = append(*warnings, condition+": "+problem.Error()) },
+		Free: func(string) (uint64, error) { return minDisk, nil }, Listen: func(int) error { return nil }}
 	m.Now = func() time.Time { return m.Start }
 	return m, warnings
+}
+
+// only is an error of Check that names one problem and nothing else.
+func only(err error, want string) bool {
+	return err != nil && strings.Contains(err.Error(), want) && !strings.Contains(err.Error(), "\n")
 }
 
 func TestPreflight(t *testing.T) {
@@ -93,32 +101,17 @@ func TestPreflight(t *testing.T) {
 		{"/proc/sys/net/ipv4/ip_forward", "0\n", "ip_forward is 0"},
 		{"/proc/meminfo", "MemTotal: 1000000 kB\n", "memory: 976 MiB"},
 		{"/proc/meminfo", "x\n", "does not say"},
+		{modulesDep, moduleIndex(node.ProxyNFTables, vxlan), "kernel: flannel needs the kernel module vxlan, which this image lacks;"},
 		{"/etc/machine-id", "uninitialized\n", "machine-id"},
-		{kubeadm.PKIDir + "/ca.crt", authorityFrom(t, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)), "clock: the clock says 2026-11-21T00:00:00Z, and the cluster's authority was made at 2026-12-31T23:55:00Z"},
 		{modulesDep, moduleIndex(node.ProxyNFTables, "nft_ct", "nft_masq"), "kube-proxy: cluster.proxyMode nftables needs kernel modules that this image lacks: nft_ct, nft_masq;"},
 		{"/var/lib/etcd/member/x", "", "etcd-data: /var/lib/etcd is not empty"},
 		{"/var/lib/etcd/lost+found", "a file", "etcd-data: /var/lib/etcd is not empty"},
 	} {
 		m, _ := machineWith(t, map[string]string{c.path: c.text})
-		if err := m.Check(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Count(err.Error(), "\n") != 0 {
+		if err := m.Check(); !only(err, c.want) {
 			t.Errorf("%s = %q: got %v, want %q and nothing else", c.path, c.text, err, c.want)
 		}
 	}
-}
-
-// authorityFrom is an authority made at a moment.
-func authorityFrom(t *testing.T, at time.Time) string {
-	t.Helper()
-	m := &pki.Maker{Algorithm: node.ECDSAP256, CAValidity: time.Hour, Now: at}
-	key, err := m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := m.Authority(pki.Spec{Name: "ca", CommonName: "kubernetes"}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pair.CertPEM())
 }
 
 func TestPreflightReportsTogetherAndWarns(t *testing.T) {
@@ -175,19 +168,16 @@ func TestEtcdOnAFileSystemOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestClockIsReadAgain(t *testing.T) {
-	m, _ := machineWith(t, nil)
-	m.Start, m.Now = time.Unix(0, 0), time.Now
-	if err := clockSet(m); err != nil || m.Start.Before(builtAfter) {
-		t.Errorf("after the clock was set: %v, %v", err, m.Start)
-	}
-}
-
 func TestWorkersNeedLess(t *testing.T) {
-	m, _ := machineWith(t, map[string]string{"/proc/meminfo": "MemTotal: 1000000 kB\n", "/var/lib/etcd/x": "", RolesFile: "worker control-plane"})
-	m.Node.Role = node.Worker
-	if err := m.Check(); err != nil {
-		t.Error(err)
+	for memory, want := range map[string]string{
+		"1000000": "", "716800": "", // what a kernel has counted of 1 GiB, and the least
+		"716799": "memory: 699 MiB of memory, a worker needs 700 MiB",
+	} {
+		m, _ := machineWith(t, map[string]string{"/proc/meminfo": "MemTotal: " + memory + " kB\n", "/var/lib/etcd/x": "", RolesFile: "worker control-plane"})
+		m.Node.Role = node.Worker
+		if err := m.Check(); (err == nil) != (want == "") || err != nil && !only(err, want) {
+			t.Errorf("%s: %v, want %q", memory, err, want)
+		}
 	}
 }
 
@@ -215,14 +205,44 @@ func TestPorts(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.name, m.ports(), c.want)
 		}
 	}
+}
+
+// Every port that is taken is named, and only what the machine itself listens on counts.
+func TestPortsThatAreTaken(t *testing.T) {
 	l, err := net.Listen("tcp", ":0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	taken := l.Addr().(*net.TCPAddr).Port
-	if err := free([]int{taken}); err == nil || !strings.Contains(err.Error(), strconv.Itoa(taken)+" is in use") {
-		t.Errorf("port %d: %v", taken, err)
+	m, _ := machineWith(t, nil)
+	m.Node.APIServer.Port = int32(taken)
+	in := func(port int) string { return "port " + strconv.Itoa(port) + " is in use; stop what listens there: " }
+	m.Listen = func(port int) error {
+		if port == taken {
+			return listen(port)
+		}
+		return nil
+	}
+	if err := m.Check(); !only(err, "ports: "+in(taken)) {
+		t.Errorf("%v, want port %d and nothing else", err, taken)
+	}
+	m.Listen = func(port int) error {
+		if port == kubeadm.EtcdPeerPort || port == 10250 {
+			return errors.New("taken")
+		}
+		return nil
+	}
+	if err := m.Check(); err == nil || !strings.Contains(err.Error(), "ports: "+in(10250)+"taken\n"+in(kubeadm.EtcdPeerPort)+"taken") || strings.Count(err.Error(), "\n") != 1 {
+		t.Errorf("%v, want two ports", err)
+	}
+	m.Listen = nil
+	if err := portsFree(m); err != nil {
+		t.Errorf("a machine whose files are elsewhere: %v", err)
+	}
+	m.Root = "/"
+	if err := portsFree(m); err == nil || !strings.Contains(err.Error(), in(taken)) {
+		t.Errorf("this machine: %v, want port %d", err, taken)
 	}
 }
 
@@ -284,10 +304,63 @@ func TestNamesThatNoNodeCanHave(t *testing.T) {
 }
 
 func TestDiskThatIsFull(t *testing.T) {
-	if err := enough(minDisk); err != nil {
+	m, _ := machineWith(t, nil)
+	m.Free = func(path string) (uint64, error) {
+		if path != m.path("/var") {
+			t.Errorf("asked for %s", path)
+		}
+		return minDisk - 1, nil
+	}
+	if err := m.Check(); !only(err, "disk: 1023 MiB free in /var, at least 1024 MiB are needed") {
 		t.Error(err)
 	}
-	if err := enough(minDisk - 1); err == nil || !strings.Contains(err.Error(), "1023 MiB free in /var, at least 1024 MiB") {
+	m.Free = nil
+	if err := os.RemoveAll(m.path("/var")); err != nil {
+		t.Fatal(err)
+	}
+	if err := enoughDisk(m); err == nil || !strings.HasPrefix(err.Error(), "/var: ") {
 		t.Error(err)
+	}
+	if n, err := free("/proc"); n != 0 || err != nil {
+		t.Errorf("/proc has room for %d bytes: %v", n, err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(m.Root, &st); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := free(m.Root); err != nil || n == 0 || n > st.Blocks*uint64(st.Bsize) {
+		t.Errorf("%d bytes are free of %d blocks: %v", n, st.Blocks, err)
+	}
+}
+
+// The pod network is not always flannel's.
+func TestModulesOfFlannel(t *testing.T) {
+	without := map[string]string{modulesDep: moduleIndex(node.ProxyNFTables, vxlan)}
+	m, _ := machineWith(t, without)
+	m.Node.Network.Provider = node.NetworkNone
+	if err := m.Check(); err != nil {
+		t.Errorf("without flannel: %v", err)
+	}
+	for _, there := range []string{"/sys/module/vxlan/refcnt", "/usr/lib/modules/6.12.0-test/modules.builtin"} {
+		without[there] = "kernel/drivers/net/vxlan/vxlan.ko\n"
+		m, _ = machineWith(t, without)
+		if err := m.Check(); err != nil {
+			t.Errorf("with %s: %v", there, err)
+		}
+		delete(without, there)
+	}
+	without["/proc/filesystems"] = ""
+	m, _ = machineWith(t, without)
+	if err := m.Check(); err == nil || !strings.Contains(err.Error(), "vxlan") || !strings.Contains(err.Error(), "overlay") {
+		t.Errorf("%v, want both", err)
+	}
+}
+
+// The reference says of every condition what it asks for.
+func TestConditionsAreExplained(t *testing.T) {
+	for _, c := range conditions {
+		if c.means == "" {
+			t.Errorf("%s has no meaning", c.name)
+		}
 	}
 }
