@@ -56,11 +56,32 @@ type Question struct {
 	Pins []string
 	// Timeout bounds one request; 0 means 10 s.
 	Timeout time.Duration
+	// Dial connects to servers that this machine's own network does not lead to; nil uses that.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // ErrUntrusted marks a cluster that answered and is not the one to join. Waiting rarely
 // cures that.
 var ErrUntrusted = errors.New("the cluster that answers is not the one to join")
+
+// ErrClock marks a cluster whose certificate this machine does not believe in because the two
+// have different times. It is the one to join: the token vouches for it.
+var ErrClock = errors.New("the clocks are apart")
+
+// MaxSkew is how far the clocks of two machines may be apart. Certificates are valid from
+// five minutes before they were made.
+const MaxSkew = time.Minute
+
+// Apart is an error if the clock of another machine, which date is read from, and the one of this
+// machine are too far apart. Who did not say the time has none.
+func Apart(name string, date time.Time) error {
+	now := time.Now()
+	if date.IsZero() || now.Sub(date).Abs() <= MaxSkew {
+		return nil
+	}
+	return fmt.Errorf("%w: that of this machine says %s and that of %s %s; let both reach a time server",
+		ErrClock, now.UTC().Format(time.RFC3339), name, date.UTC().Format(time.RFC3339))
+}
 
 const infoPath = "/api/v1/namespaces/kube-public/configmaps/" + bootstrap.ConfigMapClusterInfo
 
@@ -120,7 +141,12 @@ func (q Question) from(ctx context.Context, server string) (*Cluster, error) {
 	pool.AppendCertsFromPEM(c.CAPEM)
 	second, _, err := q.get(ctx, server, &tls.Config{RootCAs: pool})
 	if err != nil {
-		return nil, fmt.Errorf("with the cluster's authority: %w", err)
+		err = fmt.Errorf("with the cluster's authority: %w", err)
+		var invalid x509.CertificateInvalidError
+		if apart := Apart(server, date); apart != nil && errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+			err = fmt.Errorf("%w (%w)", apart, err)
+		}
+		return nil, err
 	}
 	if again, _, err := signed(second, q.Tokens); err != nil || again != document {
 		return nil, fmt.Errorf("%s: %w: its verified cluster-info is another than the one it showed first", server, ErrUntrusted)
@@ -131,7 +157,11 @@ func (q Question) from(ctx context.Context, server string) (*Cluster, error) {
 // get reads the cluster-info ConfigMap.
 func (q Question) get(ctx context.Context, server string, cfg *tls.Config) (map[string]string, time.Time, error) {
 	cfg.MinVersion = tls.VersionTLS12
-	client := &http.Client{Timeout: q.Timeout, Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}}
+	transport := &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}
+	if q.Dial != nil {
+		transport.DialContext, transport.Proxy = q.Dial, nil
+	}
+	client := &http.Client{Timeout: q.Timeout, Transport: transport}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server+infoPath, nil)
 	if err != nil {
 		return nil, time.Time{}, err
