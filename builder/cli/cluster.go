@@ -163,7 +163,7 @@ func (a *app) clusterKubeconfigCommand() *cobra.Command {
 			return nil, cobra.ShellCompDirectiveFilterDirs
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file, err := cluster.Kubeconfig(cmd.Context(), args[0])
+			file, err := cluster.Kubeconfig(cmd.Context(), args[0], cluster.Way{})
 			if err != nil {
 				return err
 			}

@@ -82,7 +82,7 @@ func TestClusterProblems(t *testing.T) {
 	}
 	run(t, "cluster").want(t, fault.Usage)
 	run(t, "cluster", "check").want(t, fault.Usage)
-	run(t, "cluster", "check", "/nonexistent.yaml").want(t, fault.Config)
+	run(t, "cluster", "check", "/nonexistent.yaml").want(t, fault.Usage)
 	run(t, "cluster", "init", "--control-planes", "0").want(t, fault.Usage)
 }
 

@@ -3,9 +3,13 @@
 package cluster
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
+
+	clientcmd "k8s.io/client-go/tools/clientcmd/api/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
@@ -37,6 +41,9 @@ func (r *renderer) kubeconfig() error {
 	if text, err := os.ReadFile(at); err == nil {
 		later := r.Now.Add(r.Cluster.PKI.Validity.D() / 3)
 		if kubeconfig.Fits(c, kubeconfig.Admin, text, ca, r.Now) == nil && lasts(text, ca, later) {
+			if text, err = direct(text); err != nil {
+				return err
+			}
 			r.add("/"+KubeconfigFile, 0o600, text, subject)
 			return nil
 		}
@@ -47,6 +54,25 @@ func (r *renderer) kubeconfig() error {
 	}
 	r.add("/"+KubeconfigFile, 0o600, f.Data, subject)
 	return nil
+}
+
+// direct takes the proxy out of a kubeconfig that one was put into for virtual machines which
+// ended without a chance to take it out.
+func direct(text []byte) ([]byte, error) {
+	var cfg clientcmd.Config
+	stale := false
+	if yaml.Unmarshal(text, &cfg) != nil {
+		return nil, errors.New(KubeconfigFile + " cannot be read") // the cause could quote the key
+	}
+	for i := range cfg.Clusters {
+		stale = stale || cfg.Clusters[i].Cluster.ProxyURL != ""
+		cfg.Clusters[i].Cluster.ProxyURL = ""
+	}
+	if !stale {
+		return text, nil
+	}
+	f, err := kubeconfig.Encode(kubeconfig.Admin, &cfg)
+	return f.Data, err
 }
 
 // lasts reports whether a kubeconfig's certificate is valid at a moment, or as long as its

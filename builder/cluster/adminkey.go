@@ -34,32 +34,46 @@ import (
 
 const adminName = "admin"
 
-// adminKey keeps or makes the administrator's key and returns its public half; "" in other modes.
+// adminKey keeps the administrator's key and returns its public half; "" in other modes. Only the
+// first rendering makes one: control planes publish a certificate for the key that they were given.
 func (r *renderer) adminKey() (string, error) {
 	if r.Cluster.PKI.Mode != node.PKIGenerate {
 		return "", nil
 	}
-	_, key, err := readPair(r.Options.Dir, adminName)
-	if err == nil && key == nil {
-		key, err = r.maker.Key()
+	have, err := readStored(r.Options.Dir, adminName)
+	if err == nil && have.key == nil {
+		if !r.first {
+			return "", fault.New(fault.Config, "restore it from a backup: control planes sign a certificate for this key and no other",
+				"%s/%s/%s.key is missing, and the cluster was rendered before", r.Options.Dir, pkiDir, adminName)
+		}
+		have, err = newKey(r.maker)
 	}
 	if err != nil {
 		return "", err
 	}
-	text, err := pki.KeyPEM(key)
-	if err != nil {
-		return "", err
-	}
-	r.add("/"+pkiDir+"/"+adminName+".key", 0o600, text, "key of the administrator")
-	public, err := pki.PublicPEM(key)
+	r.admin = have.key
+	r.add("/"+pkiDir+"/"+adminName+".key", 0o600, have.keyText, "key of the administrator")
+	public, err := pki.PublicPEM(have.key)
 	return string(public), err
 }
+
+// Way is how the API servers of a cluster are reached. The zero value is this machine's own
+// network and the servers that the index knows.
+type Way struct {
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Servers are host:port of API servers, the preferred one first.
+	Servers []string
+}
+
+// ErrOtherCluster marks a cluster that answers and is not the one whose authority the directory
+// holds.
+var ErrOtherCluster = discovery.ErrUntrusted
 
 // Kubeconfig makes the administrator's kubeconfig of a cluster that has its authorities for
 // itself, and writes it, and the cluster's authority, into the rendered directory. The bootstrap
 // token vouches for the authority, or the authority that is there already does. It asks once;
 // the error says why there is none yet.
-func Kubeconfig(ctx context.Context, dir string) (file string, err error) {
+func Kubeconfig(ctx context.Context, dir string, way Way) (file string, err error) {
 	ix, err := ReadIndex(dir)
 	if err != nil {
 		return "", err
@@ -73,12 +87,15 @@ func Kubeconfig(ctx context.Context, dir string) (file string, err error) {
 	}
 	_, key, err := readPair(dir, adminName)
 	if err == nil && key == nil {
-		err = fault.New(fault.Config, "render the cluster again", "%s/%s/%s.key is missing", dir, pkiDir, adminName)
+		err = fault.New(fault.Config, "restore it from a backup: control planes sign a certificate for this key and no other", "%s/%s/%s.key is missing", dir, pkiDir, adminName)
 	}
 	if err != nil {
 		return "", err
 	}
-	question := discovery.Question{Servers: ix.servers(), Timeout: 10 * time.Second}
+	question := discovery.Question{Servers: ix.servers(), Timeout: answerLimit, Dial: way.Dial}
+	if len(way.Servers) > 0 {
+		question.Servers = urls(way.Servers)
+	}
 	id, secret, _ := s.BootstrapToken.Split()
 	question.Tokens = []kubeadm.Token{{ID: id, Secret: node.Secret(secret)}}
 	if known, _, err := readPair(dir, pki.CA); err != nil {
@@ -87,10 +104,14 @@ func Kubeconfig(ctx context.Context, dir string) (file string, err error) {
 		question.Pins = []string{pki.Pin(known)}
 	}
 	found, err := discovery.Find(ctx, question)
+	if errors.Is(err, ErrOtherCluster) && len(question.Pins) > 0 {
+		return "", fault.Wrap(fault.Network, err, fmt.Sprintf("if the cluster whose authority is %s is gone, remove that and %s, and render again",
+			filepath.Join(dir, pkiDir, pki.CA+".crt"), filepath.Join(dir, KubeconfigFile)))
+	}
 	if err != nil {
 		return "", fault.Wrap(fault.Network, err, "try again once the first control plane has begun")
 	}
-	cert, err := adminCertificate(ctx, found)
+	cert, err := adminCertificate(ctx, found, way)
 	if err != nil {
 		return "", fault.Wrap(fault.Network, err, "try again once a control plane has published it")
 	}
@@ -128,25 +149,39 @@ func writeKubeconfig(dir string, ix *Index, found *discovery.Cluster, pair *pki.
 func (ix *Index) servers() []string {
 	var out []string
 	if ix.EndpointMode != node.EndpointLocal && ix.Endpoint != "" {
-		out = append(out, "https://"+ix.Endpoint)
+		out = append(out, ix.Endpoint)
 	}
 	for _, h := range ix.Hosts {
 		if h.Role == node.ControlPlane && h.Address != "" {
-			out = append(out, "https://"+net.JoinHostPort(h.Address, strconv.Itoa(ix.APIPort)))
+			out = append(out, net.JoinHostPort(h.Address, strconv.Itoa(ix.APIPort)))
 		}
+	}
+	return urls(out)
+}
+
+func urls(servers []string) (out []string) {
+	for _, s := range servers {
+		out = append(out, "https://"+s)
 	}
 	return out
 }
+
+// answerLimit bounds one request.
+const answerLimit = 10 * time.Second
 
 // maxAnswer bounds what is read from a server, in bytes.
 const maxAnswer = 1 << 20
 
 // adminCertificate reads the published certificate over a connection that the authority vouches for.
-func adminCertificate(ctx context.Context, found *discovery.Cluster) (*x509.Certificate, error) {
+func adminCertificate(ctx context.Context, found *discovery.Cluster, way Way) (*x509.Certificate, error) {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(found.CAPEM)
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
-		DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
+		DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}
+	if way.Dial != nil {
+		transport.DialContext, transport.Proxy = way.Dial, nil
+	}
+	client := &http.Client{Timeout: answerLimit, Transport: transport}
 	url := found.Server + "/api/v1/namespaces/kube-public/configmaps/" + addons.AdminConfigMap
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

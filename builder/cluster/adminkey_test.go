@@ -3,9 +3,11 @@
 package cluster
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -119,7 +121,7 @@ func TestKubeconfigOfAClusterWithItsOwnAuthority(t *testing.T) {
 
 	fails := func(what string) {
 		t.Helper()
-		_, err := Kubeconfig(t.Context(), dir)
+		_, err := Kubeconfig(t.Context(), dir, Way{})
 		if err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%v, want %q", err, what)
 		}
@@ -152,7 +154,7 @@ func TestKubeconfigOfAClusterWithItsOwnAuthority(t *testing.T) {
 		}
 		return (&pki.Pair{Cert: cert}).CertPEM(), nil
 	})
-	file, err := Kubeconfig(t.Context(), dir)
+	file, err := Kubeconfig(t.Context(), dir, Way{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,6 +174,20 @@ func TestKubeconfigOfAClusterWithItsOwnAuthority(t *testing.T) {
 	if pins := readHost(t, dir, "hosts/demo-w-1.ign").document(t).Join.CACertHashes; len(pins) != 1 || pins[0] != pki.Pin(api.ca.Cert) {
 		t.Errorf("pins %v", pins)
 	}
+	// The way to the servers may be another than this machine's network, and other servers.
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	way := Way{Servers: []string{"127.0.0.1:1"}, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		if asked++; address != "127.0.0.1:1" {
+			t.Errorf("asked %s", address)
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, strings.TrimPrefix(api.URL, "https://"))
+	}}
+	if _, err := Kubeconfig(t.Context(), dir, way); err != nil || asked != 3 {
+		t.Errorf("by another way: %d connections, %v", asked, err)
+	}
 	other := serveCluster(t, m, s)
 	ix.Endpoint = strings.TrimPrefix(other.URL, "https://")
 	if index, err = json.Marshal(ix); err == nil {
@@ -180,7 +196,7 @@ func TestKubeconfigOfAClusterWithItsOwnAuthority(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Kubeconfig(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "not the one to join") || fault.ClassOf(err) != fault.Network {
+	if _, err := Kubeconfig(t.Context(), dir, Way{}); err == nil || !strings.Contains(err.Error(), "not the one to join") || !strings.Contains(err.Error(), filepath.Join(dir, "pki/ca.crt")+" is gone, remove that") || !errors.Is(err, ErrOtherCluster) || fault.ClassOf(err) != fault.Network {
 		t.Errorf("another cluster: %v", err)
 	}
 }
@@ -189,7 +205,7 @@ func TestKubeconfigIsForModeGenerate(t *testing.T) {
 	dir := t.TempDir()
 	rendered(t, parse(t, starter(t, 1, 1)), dir)
 	var f *fault.Error
-	if _, err := Kubeconfig(t.Context(), dir); !errors.As(err, &f) || !strings.Contains(err.Error(), "pki.mode is shared") {
+	if _, err := Kubeconfig(t.Context(), dir, Way{}); !errors.As(err, &f) || !strings.Contains(err.Error(), "pki.mode is shared") {
 		t.Error(err)
 	}
 }

@@ -5,11 +5,13 @@ package cluster
 import (
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
+	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/strict"
 	"github.com/imgbuild/imgbuild/firstboot/strict/stricttest"
 )
@@ -29,6 +31,15 @@ hosts:
 - {name: cp-3, role: control-plane, address: 192.0.2.13, match: {mac: "52:54:00:00:00:03"}}
 - {name: w-1, role: worker, address: 192.0.2.21, match: {mac: "52:54:00:00:00:11", serial: S1}}
 `
+
+// alone is a cluster with one control plane and nothing else.
+const alone = `apiVersion: imgbuild.io/v1alpha1
+kind: Cluster
+name: demo
+hosts: [{name: a, role: control-plane, address: 192.0.2.11}]
+`
+
+const kubeVIP = "provider: kube-vip, address: 192.0.2.10, image: 'a/b@" + someDigest + "'"
 
 // with replaces the line of a key in base, or adds one before hosts.
 func with(block string) string {
@@ -52,15 +63,31 @@ func TestBaseIsFine(t *testing.T) {
 	}
 }
 
-// Every rule, each with a file that breaks it and a part of the line that it must give. No key
-// is without one.
+// Every rule, each with a file that breaks it and a part of the line that it must give, also where
+// else the same can be wrong. No key is without one.
 func TestProblems(t *testing.T) {
 	fields := stricttest.Of[Cluster]()
+	const sharedBond = "a bond of hostNetwork may name what all hosts have"
+	fields.Bound = map[string]string{
+		`hosts[4].network.subnet: value "198.51.100.0/24": does not hold the gateway 192.0.2.1`:                   "it is hostNetwork that has the gateway",
+		`hosts[4].network.gateway: value "192.0.3.1": lies outside the subnet`:                                    "it is hostNetwork that has the subnet",
+		`hosts[4].network.interface: value "eth0": has no meaning with the bond of hostNetwork`:                   "it is hostNetwork that has the bond",
+		`hosts[4].network.subnet: value "192.0.2.0/30": has the gateway 192.0.2.3 of hostNetwork for its network`: "it is hostNetwork that has the gateway",
+		`hosts[4].network.bond.members[0]: value "52:54:00:00:00:03": is also that of hosts[2] (cp-3)`:            sharedBond,
+		`hosts[5].network.bond.members[1]: value "52:54:00:00:00:0A": is also that of hosts[4] (x)`:               sharedBond,
+	}
 	dir := place(t, "bad.bu", "variant: fcos\nversion: 1.6.0\nstorage:\n  files:\n    - path: relative\n", "unknown.bu", "variant: fcos\nversion: 1.6.0\nstorge: {}\n",
 		"none.bu", "storage: {}\n", "own.bu", "variant: fcos\nversion: 1.6.0\nstorage: {files: [{path: /etc/imgbuild/node.yaml}]}\n",
 		"exp.bu", "variant: fcos\nversion: 1.7.0-experimental\n", "broken.bu", "variant: [\n", "text", "hello", "key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("hush")})), "torn", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("hush")})),
 		"fine.bu", "variant: fcos\nversion: 1.6.0\n", "link.bu", "variant: fcos\nversion: 1.6.0\nstorage: {links: [{path: /etc/imgbuild/node.yaml, target: /x}]}\n",
 		"clash.bu", "variant: fcos\nversion: 1.6.0\nstorage: {links: [{path: /etc/imgbuild, target: /x}]}\n", "two", "a b", "bom", "\ufeffhush", "many", "variant: fcos\nversion: 1.6.0\nstorage: {files: [{path: /f, contents: {inline: '"+noise(20000)+"'}}]}\n")
+	parse := func(text string) error {
+		_, err := Parse("cluster.yaml", dir, []byte(text))
+		if err != nil && (fault.ClassOf(err) != fault.Config || strings.Contains(err.Error(), "hush")) {
+			t.Errorf("of class %v, or a secret is shown: %v", fault.ClassOf(err), err)
+		}
+		return err
+	}
 	for _, c := range []struct{ text, want string }{
 		{with("apiVersion: v1"), `cluster.yaml:1:13: apiVersion: value "v1": is not known; allowed: imgbuild.io/v1alpha1`},
 		{with("kind: Node"), `kind: value "Node": is not known; allowed: Cluster`},
@@ -88,6 +115,9 @@ func TestProblems(t *testing.T) {
 		{with("vip: {provider: keepalived, address: 192.0.2.1}"), `vip.address: value "192.0.2.1": is also the gateway`},
 		{with("vip: {provider: keepalived, address: 192.0.3.1}"), `vip.address: value "192.0.3.1": lies outside the subnet of hosts[0] (192.0.2.0/24)`},
 		{with("vip: {provider: keepalived, address: 192.0.2.255}"), "is the network or broadcast address"},
+		{with("hostNetwork: {subnet: 192.0.2.0/24, dns: [192.0.2.2, 192.0.2.10]}"), `vip.address: value "192.0.2.10": is also hostNetwork.dns[1], a name server; allowed: an address that nothing else has`},
+		{strings.Replace(strings.ReplaceAll(base, "192.0.2.", "2001:db8::")+"- {name: x, role: worker, address: '2001:db8::30', network: {dns: ['2001:DB8:0::10']}}\n", "subnet: 2001:db8::0/24", "subnet: '2001:db8::/64'", 1),
+			`vip.address: value "2001:db8::10": is also hosts[4].network.dns[0], a name server`},
 		{with("vip: {provider: external, address: 10.96.0.9}"), "lies inside networking.serviceSubnet"},
 		{with("vip: {provider: keepalived, address: 192.0.2.10, interface: 'a b'}"), `vip.interface: value "a b": is not an interface name`},
 		{with("vip: {provider: keepalived, address: 192.0.2.10, routerID: 256}"), `vip.routerID: value "256": is out of range`},
@@ -97,7 +127,16 @@ func TestProblems(t *testing.T) {
 		{with("vip: {provider: kube-vip, address: 192.0.2.10, image: 'example.org/kube-vip:v1'}"), "vip.image: value \"example.org/kube-vip:v1\": is not pinned by digest"},
 		{with("vip: {provider: keepalived, address: 192.0.2.10, image: x}"), "vip.image: value \"x\": is for vip.provider kube-vip only"},
 		{with("vip: {provider: keepalived, address: 192.0.2.10, loadBalancer: x}"), `vip.loadBalancer: value "x": is not known`},
-		{with("vip: {provider: external, address: 192.0.2.10, loadBalancer: haproxy}"), `vip.loadBalancer: value "haproxy": needs vip.provider keepalived`},
+		{with("vip: {provider: external, address: 192.0.2.10, loadBalancer: haproxy}"), `vip.loadBalancer: value "haproxy": is for vip.provider keepalived only`},
+		{with("vip: {provider: external, address: 192.0.2.10, interface: eth0}"), `vip.interface: value "eth0": is for vip.provider keepalived and kube-vip only; allowed: leave it out`},
+		{with("vip: {" + kubeVIP + ", routerID: 9}"), `vip.routerID: value "9": is for vip.provider keepalived only; allowed: leave it out`},
+		{with("vip: {" + kubeVIP + ", advertInterval: 1s}"), `vip.advertInterval: value "1s": is for vip.provider keepalived only`},
+		{with("vip: {" + kubeVIP + ", healthTimeout: 1s}"), `vip.healthTimeout: value "1s": is for vip.provider keepalived only`},
+		{strings.Replace(with("vip: {"+kubeVIP+"}"), "{name: cp-2,", "{name: cp-2, vipPriority: 9,", 1), `hosts[1].vipPriority: value "9": is for vip.provider keepalived only`},
+		{strings.Replace(alone, "{name: a,", "{name: a, vipPriority: 9,", 1), `hosts[0].vipPriority: value "9": has no vip.provider`},
+		{alone + "vip: {interface: eth0}", `vip.interface: value "eth0": has no vip.provider`},
+		{alone + "vip: {routerID: 9, advertInterval: 1s}", `vip.routerID: value "9": has no vip.provider; allowed: leave it out, or set vip.provider`},
+		{alone + "vip: {healthTimeout: 1s}", `vip.healthTimeout: value "1s": has no vip.provider`},
 		{strings.Replace(with("vip: {provider: keepalived, address: 192.0.2.10, loadBalancer: haproxy}"), "{mode: vip}", "{mode: vip, port: 6443}", 1), `endpoint.port: value "6443": is also apiServer.port`},
 		{with("networking: {podSubnet: '10.244.0.0/16,fd00::/48'}"), "networking.podSubnet: value \"10.244.0.0/16,fd00::/48\": names two ranges: dual-stack clusters are not supported"},
 		{with("networking: {podSubnet: 10.244.0.0/16, serviceSubnet: 'fd00::/112'}"), "is of another address family than networking.podSubnet"},
@@ -117,6 +156,8 @@ func TestProblems(t *testing.T) {
 		{with("hostNetwork: {subnet: 192.0.2.0}"), `hostNetwork.subnet: value "192.0.2.0": is not an address range`},
 		{with("hostNetwork: {subnet: 192.0.2.0/29}"), "hosts[0].address: value \"192.0.2.11\": lies outside the subnet"},
 		{with("hostNetwork: {subnet: 192.0.2.0/24, gateway: 192.0.3.1}"), "hostNetwork.gateway: value \"192.0.3.1\": lies outside the subnet"},
+		{with("hostNetwork: {subnet: 192.0.2.0/24, gateway: 192.0.2.0}"), `hostNetwork.gateway: value "192.0.2.0": is the network or broadcast address of 192.0.2.0/24; allowed: an address between them`},
+		{with("hostNetwork: {subnet: 192.0.2.0/24, gateway: 192.0.2.255}"), `hostNetwork.gateway: value "192.0.2.255": is the network or broadcast address of 192.0.2.0/24`},
 		{with("hostNetwork: {gateway: x}"), `hostNetwork.gateway: value "x": is not a usable`},
 		{with("hostNetwork: {dns: [x]}"), `hostNetwork.dns[0]: value "x": is not a usable`},
 		{with("hostNetwork: {interface: 'a=b'}"), `hostNetwork.interface: value "a=b": is not an interface name`},
@@ -139,6 +180,7 @@ func TestProblems(t *testing.T) {
 		{with("join: {renew: maybe}"), `join.renew: value "maybe": is not a truth value`},
 		{with("apiServer: {port: 0x10}"), `apiServer.port: value "0x10": is not a whole number`},
 		{with("apiServer: {port: 70000}"), `apiServer.port: value "70000": is out of range`},
+		{with("apiServer: {port: 10250}"), `cluster.yaml:9:19: apiServer.port: value "10250": is a port of the kubelet on the same machine; allowed: another port, for example 6443`},
 		{with("apiServer: {certSANs: ['a b']}"), `apiServer.certSANs[0]: value "a b": is neither`},
 		{with("apiServer: {extraArgs: [a]}"), `apiServer.extraArgs: is a list, not a mapping`},
 		{with("etcd: {heartbeatInterval: 1m}"), `etcd.heartbeatInterval: value "1m": is out of range`},
@@ -153,6 +195,7 @@ func TestProblems(t *testing.T) {
 		{with("kubelet: {evictionHard: {memory: 1Gi}}"), `kubelet.evictionHard.memory: value "1Gi": is not an eviction signal`},
 		{with("kubelet: {evictionSoft: {memory.available: 120%}}"), `kubelet.evictionSoft.memory.available: value "120%": is neither`},
 		{with("timeouts: {nodeReady: 1ms}"), `timeouts.nodeReady: value "1ms": is too short`},
+		{with("timeouts: {balancerHealthCheck: 2m}"), `timeouts.balancerHealthCheck: value "2m": is out of range; allowed: 1s to 1m`},
 		{with("timeouts: {readinessProbePeriod: 1500ms}"), `timeouts.readinessProbePeriod: value "1500ms": is not a period of a probe`},
 		{with("timeouts: {controlPlaneComponentHealthCheck: 0s, kubeletHealthCheck: 1ms}"), `timeouts.kubeletHealthCheck: value "1ms": is too short`},
 		{with("timeouts: {controlPlaneComponentHealthCheck: -1s}"), `timeouts.controlPlaneComponentHealthCheck: value "-1s": is too short`},
@@ -244,6 +287,14 @@ func TestProblems(t *testing.T) {
 		{withHost("name: x, role: worker, address: 192.0.2.30, network: {vlan: 5000}"), `hosts[4].network.vlan: value "5000": is out of range`},
 		{withHost("name: x, role: worker, address: 198.51.100.30, network: {subnet: 198.51.100.0/24}"), `hosts[4].network.subnet: value "198.51.100.0/24": does not hold the gateway 192.0.2.1`},
 		{withHost("name: x, role: worker, address: 192.0.2.30, network: {gateway: 192.0.3.1}"), `hosts[4].network.gateway: value "192.0.3.1": lies outside the subnet`},
+		{withHost("name: x, role: worker, address: 192.0.2.2, network: {subnet: 192.0.2.0/30, gateway: 192.0.2.3}"), `hosts[4].network.gateway: value "192.0.2.3": is the network or broadcast address of 192.0.2.0/30`},
+		{strings.Replace(withHost("name: x, role: worker, address: 192.0.2.2, network: {subnet: 192.0.2.0/30}"), "gateway: 192.0.2.1}", "gateway: 192.0.2.3}", 1), `hosts[4].network.subnet: value "192.0.2.0/30": has the gateway 192.0.2.3 of hostNetwork for its network`},
+		{withHost("name: x, role: worker, address: 192.0.2.30, network: {bond: {members: ['52:54:00:00:00:03']}}"), `hosts[4].network.bond.members[0]: value "52:54:00:00:00:03": is also that of hosts[2] (cp-3)`},
+		{strings.Replace(withHost("name: x, role: worker, address: 192.0.2.30, match: {mac: '52:54:00:00:00:AA'}"), "role: control-plane,", "role: control-plane, network: {bond: {members: [eno1, '52:54:00:00:00:aa']}},", 1),
+			`hosts[4].match.mac: value "52:54:00:00:00:AA": is also that of hosts[0]`},
+		{withHost("name: x, role: worker, address: 192.0.2.30, network: {bond: {members: ['52:54:00:00:00:0a']}}") + "- {name: y, role: worker, address: 192.0.2.31, network: {bond: {members: [eno1, '52:54:00:00:00:0A']}}}\n",
+			`hosts[5].network.bond.members[1]: value "52:54:00:00:00:0A": is also that of hosts[4] (x)`},
+		{withHost("name: x, role: worker, address: 192.0.2.30, network: {bond: {members: ['52:54:00:00:00:0a', '52:54:00:00:00:0A']}}"), `hosts[4].network.bond.members[1]: value "52:54:00:00:00:0A": is empty or was already named`},
 		{strings.Replace(withHost("name: x, role: worker, address: 192.0.2.30, network: {interface: eth0}"), "addressing: static", "addressing: static, bond: {members: [eno1]}", 1),
 			`hosts[4].network.interface: value "eth0": has no meaning with the bond of hostNetwork`},
 		{withHost("name: x, role: worker, address: 192.0.2.30, labels: {a: 'b c'}"), `hosts[4].labels.a: value "b c": is not a label value`},
@@ -258,23 +309,15 @@ func TestProblems(t *testing.T) {
 		{"apiVersion: imgbuild.io/v1alpha1\nkind: Cluster\nname: a\nendpoint: {name: api.example.org}\npki: {mode: external}\nhosts: [{name: a, role: control-plane}]", "hosts[0].address: is missing, and certificates that are signed elsewhere hold it"},
 		{strings.Replace(strings.Replace(base, "vip: {provider: keepalived, address: 192.0.2.10}\n", "", 1), "mode: vip", "mode: direct", 1), "endpoint.name: is missing: with several control planes"},
 		{strings.Replace(strings.Replace(base, "vip: {provider: keepalived, address: 192.0.2.10}\n", "", 1), "mode: vip", "mode: local, port: 6443", 1), `endpoint.port: value "6443": is also apiServer.port`},
+		{strings.Replace(alone, "name: demo", "name: demo\nendpoint: {mode: local, port: 10256}", 1), `cluster.yaml:4:31: endpoint.port: value "10256": is a port of kube-proxy on the control planes, where the load balancer would listen; allowed: another port, for example 8443`},
+		{strings.Replace(with("vip: {provider: keepalived, address: 192.0.2.10, loadBalancer: haproxy}"), "{mode: vip}", "{mode: vip, port: 2381}", 1), `endpoint.port: value "2381": is a port of etcd on the control planes`},
 		{"", "is empty"},
 	} {
-		_, err := Parse("cluster.yaml", dir, []byte(c.text))
-		var ps strict.Problems
-		if !errors.As(err, &ps) || !strings.Contains(err.Error(), c.want) || fault.ClassOf(err) != fault.Config {
-			t.Errorf("%s\ngot  %v\nwant %s", c.text, err, c.want)
-		}
-		if err != nil && strings.Contains(err.Error(), "hush") {
-			t.Errorf("a secret is shown: %v", err)
-		}
-		for _, p := range ps {
-			if p.File == "cluster.yaml" && strings.Contains(p.Error(), c.want) {
-				fields.Saw(p.Path)
-			}
+		if err := fields.Refused(c.text, c.want, parse); err != nil {
+			t.Error(err)
 		}
 	}
-	for _, missing := range fields.Missing(map[string]string{}) {
+	for _, missing := range fields.Missing(nil) {
 		t.Errorf("no case has a wrong %s", missing)
 	}
 }
@@ -287,6 +330,31 @@ func TestEveryKeyRefusesAnotherKind(t *testing.T) {
 		if !errors.As(err, &ps) || !slices.ContainsFunc(ps, func(p strict.Problem) bool { return p.Path == path && p.Line == 1 }) {
 			t.Errorf("%s\n%v", text, err)
 		}
+	}
+}
+
+// An API server is refused every port that something beside it has.
+func TestPortsOfTheControlPlane(t *testing.T) {
+	for _, port := range []int{kubeadm.EtcdClientPort, kubeadm.EtcdPeerPort, kubeadm.EtcdMetricsPort, kubeadm.ControllerManagerPort, kubeadm.SchedulerPort, kubeadm.KubeletHealthPort} {
+		want := fmt.Sprintf("apiServer.port: value \"%d\": is a port of", port)
+		if _, err := Parse("cluster.yaml", t.TempDir(), fmt.Appendf(nil, "%sapiServer: {port: %d}", alone, port)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+// What looks like one of the problems and is none.
+func TestAccepted(t *testing.T) {
+	for _, text := range []string{
+		withHost("name: x, role: worker, address: 192.0.2.31, match: {serial: x}, network: {interface: eth0, subnet: 192.0.2.30/31, gateway: 192.0.2.30}"),
+		strings.Replace(base, "role: control-plane,", "role: control-plane, network: {bond: {members: ['52:54:00:00:00:01', '52:54:00:00:00:0a']}},", 1),
+		with("hostNetwork: {addressing: static, subnet: 192.0.2.0/24, bond: {members: ['52:54:00:00:00:01', '52:54:00:00:00:02', '52:54:00:00:00:03', '52:54:00:00:00:11']}}"),
+		strings.Replace(with("vip: {provider: external, address: 192.0.2.10}"), "gateway:", "dns: [192.0.2.10], gateway:", 1),
+		strings.Replace(alone, "name: demo", "name: demo\nendpoint: {mode: direct, name: api.example.org, port: 10250}", 1),
+		with("apiServer: {port: 2112}"),
+		alone + "vip: {interface: auto}",
+	} {
+		parse(t, text)
 	}
 }
 

@@ -7,6 +7,9 @@ import (
 	"slices"
 
 	"github.com/coreos/ignition/v2/config/v3_5/types"
+
+	"github.com/imgbuild/imgbuild/firstboot/ignition"
+	"github.com/imgbuild/imgbuild/firstboot/node"
 )
 
 // compareConfigs names what differs between two Ignition configs: paths and units, never
@@ -59,4 +62,25 @@ func parts(config []byte) map[string]string {
 	c.Storage.Files, c.Storage.Links, c.Storage.Directories, c.Systemd.Units, c.Passwd.Users = nil, nil, nil, nil, nil
 	put("other settings", c)
 	return out
+}
+
+// documentIn returns the node document in a config that was rendered, or nil.
+func documentIn(config []byte) *node.Node {
+	var c types.Config
+	if json.Unmarshal(config, &c) != nil {
+		return nil
+	}
+	for _, f := range c.Storage.Files {
+		if f.Path != node.Path {
+			continue
+		}
+		text, err := ignition.Data(f.Contents)
+		if err != nil {
+			return nil
+		}
+		if n, err := node.Parse(f.Path, text); err == nil {
+			return n
+		}
+	}
+	return nil
 }

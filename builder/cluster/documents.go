@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -21,6 +22,8 @@ import (
 // material is what documents need beyond cluster.yaml.
 type material struct {
 	token, certificateKey, callbackToken node.Secret
+	// created is the moment of the first rendering; empty where that is not known.
+	created string
 	// adminKey is the public half of the administrator's key where only the cluster can sign.
 	adminKey string
 	// pins identify the cluster's authority; none while it does not exist.
@@ -44,7 +47,7 @@ func (s *Source) document(h *Host, m *material) *node.Node {
 	n := &node.Node{
 		APIVersion: node.APIVersion, Kind: node.Kind, Role: h.Role,
 		Cluster: node.Cluster{
-			Name: c.Name, EndpointMode: c.Endpoint.Mode, KubernetesVersion: c.KubernetesVersion, ProxyMode: c.Networking.ProxyMode,
+			Name: c.Name, Created: m.created, EndpointMode: c.Endpoint.Mode, KubernetesVersion: c.KubernetesVersion, ProxyMode: c.Networking.ProxyMode,
 			Networking: node.Networking{PodSubnet: c.Networking.PodSubnet, ServiceSubnet: c.Networking.ServiceSubnet, DNSDomain: c.Networking.DNSDomain},
 		},
 		Node:    c.machine(h),
@@ -142,7 +145,7 @@ func encode(n *node.Node) ([]byte, error) {
 // are no secrets.
 func (s *Source) standIns() material {
 	sum := func(of string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(of))) }
-	m := material{token: node.Secret(sum("token")[:6] + "." + sum("token")[:16]), certificateKey: node.Secret(sum("key")), callbackToken: s.callbackToken()}
+	m := material{created: time.Time{}.Format(time.RFC3339), token: node.Secret(sum("token")[:6] + "." + sum("token")[:16]), certificateKey: node.Secret(sum("key")), callbackToken: s.callbackToken()}
 	if s.Cluster.PKI.Mode != node.PKIGenerate { // whose authority does not exist yet
 		m.pins = []string{"sha256:" + sum("pin")}
 	}

@@ -16,6 +16,7 @@ import (
 
 	clientcmd "k8s.io/client-go/tools/clientcmd/api/v1"
 
+	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
 	"github.com/imgbuild/imgbuild/firstboot/node"
@@ -98,40 +99,65 @@ func (r *renderer) pending(what string) {
 // request keeps or makes a key and a request for a certificate, and returns the certificate
 // once it is there and fits. One that lacks names which the cluster file gave the host since it
 // was signed has to be signed again, from the request that now has them; any other that does
-// not fit is a misfit.
+// not fit, or whose key is gone, is a misfit.
 func (r *renderer) request(base string, spec pki.Spec, subject string) (*pki.Pair, error) {
-	cert, key, err := readPair(r.Options.Dir, strings.TrimPrefix(base, pkiDir+"/"))
-	if err == nil && key == nil {
-		key, err = r.maker.Key()
+	at := filepath.Join(r.Options.Dir, base)
+	misfit := func(hint, format string, args ...any) (*pki.Pair, error) {
+		r.misfits = append(r.misfits, fault.New(fault.Config, hint, format, args...))
+		return nil, nil
 	}
-	if err != nil {
+	have, err := readStored(r.Options.Dir, strings.TrimPrefix(base, pkiDir+"/"))
+	switch {
+	case fault.ClassOf(err) == fault.Config:
+		r.misfits = append(r.misfits, err)
+		return nil, nil
+	case err != nil:
 		return nil, err
+	case have.key == nil && have.cert != nil:
+		return misfit("restore the key from a backup; or remove the certificate, render for a new key and a request (.csr), and have that signed",
+			"%s.key is missing, and %s.crt is for it", at, at)
+	case have.key == nil:
+		if have, err = newKey(r.maker); err != nil {
+			return nil, err
+		}
 	}
-	text, err := pki.KeyPEM(key)
-	if err != nil {
-		return nil, err
-	}
-	r.add("/"+base+".key", 0o600, text, subject)
-	csr, err := keepRequest(filepath.Join(r.Options.Dir, base+".csr"), spec, key, r.maker)
+	r.add("/"+base+".key", 0o600, have.keyText, subject)
+	csr, err := keepRequest(at+".csr", spec, have.key, r.maker)
 	if err != nil {
 		return nil, err
 	}
 	r.add("/"+base+".csr", 0o644, csr, subject)
 	ca := r.cas.pairs[spec.Signer]
-	if cert == nil || ca == nil {
+	if have.cert == nil || ca == nil {
 		r.pending(fmt.Sprintf("%s.crt, to be signed by %s/%s.crt", base, pkiDir, spec.Signer))
 		return nil, nil
 	}
-	err = pki.Fits(spec, cert, key, ca.Cert, r.Now)
+	err = pki.Fits(spec, have.cert, have.key, ca.Cert, r.Now)
 	switch {
 	case errors.Is(err, pki.ErrNotCovered):
 		r.pending(fmt.Sprintf("%s.crt, to be signed by %s/%s.crt again: %v", base, pkiDir, spec.Signer, err))
 		return nil, nil
 	case err != nil:
-		r.misfits = append(r.misfits, fmt.Errorf("%s.crt: %w", filepath.Join(r.Options.Dir, base), err))
-		return nil, nil
+		return misfit("sign "+at+".csr again and put the certificate there", "%s.crt: %w", at, err)
 	}
-	return &pki.Pair{Cert: cert, Key: key}, nil
+	return &pki.Pair{Cert: have.cert, Key: have.key}, nil
+}
+
+// misfit ends a rendering in which certificates cannot be used. Keys and requests of all others
+// are written: whoever signs need not wait for those.
+func (r *renderer) misfit(err error) error {
+	requests := slices.DeleteFunc(slices.Clone(r.outputs), func(o output) bool {
+		return !strings.HasPrefix(o.Path, "/"+hostKeysDir+"/") && !strings.HasPrefix(o.Path, "/"+pkiDir+"/"+adminName+".")
+	})
+	if _, e := changes(r.Options.Dir, requests); e != nil {
+		return errors.Join(err, e)
+	}
+	if !r.DryRun {
+		if e := writeAll(r.Options.Dir, requests); e != nil {
+			return errors.Join(err, e)
+		}
+	}
+	return fault.Wrap(fault.Config, err, "render again then; configs stay as they were, keys and requests of all other certificates are in "+filepath.Join(r.Options.Dir, pkiDir))
 }
 
 // externalFiles are what a node of an external authority has: certificates, kubeconfigs, and

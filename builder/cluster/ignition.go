@@ -13,6 +13,7 @@ import (
 	"github.com/coreos/ignition/v2/config/v3_5"
 	"github.com/coreos/ignition/v2/config/v3_5/types"
 
+	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/firstboot/ignition"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 )
@@ -48,6 +49,10 @@ func (s *Source) config(files []file, snippets []string) ([]byte, error) {
 		cfg.Storage.Files = append(cfg.Storage.Files, types.File{Node: n, FileEmbedded1: types.FileEmbedded1{Mode: &mode, Contents: ignition.Contents(f.data)}})
 	}
 	for _, name := range snippets {
+		// Check found those that do not depend on certificates, with their lines.
+		if found := s.snippets[name].conflicts(files); len(found) > 0 {
+			return nil, fault.New(fault.Config, "correct the snippet", "%s: %s", s.named(name), found[0].message)
+		}
 		cfg = v3_5.Merge(cfg, s.snippets[name].config)
 	}
 	text, problem, err := validated(cfg)

@@ -32,12 +32,16 @@ type Index struct {
 	Endpoint     string            `json:"endpoint"`
 	EndpointMode node.EndpointMode `json:"endpointMode"`
 	VIP          string            `json:"vip,omitempty"`
+	// VIPProvider is what gives VIP to a host; external is none of the hosts' business.
+	VIPProvider node.VIPProvider `json:"vipProvider,omitempty"`
 	// APIPort is where every API server listens.
 	APIPort int          `json:"apiPort"`
 	PKIMode node.PKIMode `json:"pkiMode"`
 	// Subnet and Gateway are those of hostNetwork.
 	Subnet  string `json:"subnet,omitempty"`
 	Gateway string `json:"gateway,omitempty"`
+	// DNS are the resolvers that hosts with static addresses are told of.
+	DNS []string `json:"dns,omitempty"`
 	// Kubeconfig is the administrator's, relative to the directory; empty when only the
 	// cluster itself can make it.
 	Kubeconfig string      `json:"kubeconfig,omitempty"`
@@ -55,7 +59,10 @@ type IndexHost struct {
 	// MAC is that of an interface of the uplink, of the first member of a bond.
 	MAC string `json:"mac,omitempty"`
 	// VLAN is the tag of its uplink's traffic; 0 is untagged.
-	VLAN     int    `json:"vlan,omitempty"`
+	VLAN int `json:"vlan,omitempty"`
+	// Interfaces are those that the host has to have under these names.
+	Interfaces []IndexInterface `json:"interfaces,omitempty"`
+
 	UUID     string `json:"uuid,omitempty"`
 	Serial   string `json:"serial,omitempty"`
 	Platform string `json:"platform"`
@@ -64,6 +71,12 @@ type IndexHost struct {
 	// Ignition is the host's config, relative to the directory; empty while certificates of
 	// an external authority are missing.
 	Ignition string `json:"ignition,omitempty"`
+}
+
+// IndexInterface is a name that nothing in a host's config makes, and the key that says it.
+type IndexInterface struct {
+	Name string `json:"name"`
+	Key  string `json:"key"`
 }
 
 const indexKind = "ClusterIndex"

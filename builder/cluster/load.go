@@ -20,6 +20,7 @@ type Source struct {
 	// Warnings are what is allowed and probably not meant.
 	Warnings strict.Problems
 
+	text        []byte
 	doc, advice *strict.Document
 	// written is the file without defaults.
 	written *Cluster
@@ -36,14 +37,14 @@ type Source struct {
 func Load(file string) (*Source, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fault.Wrap(fault.Config, err, "'imgbuild cluster init' prints a file to start from")
+		return nil, fault.Wrap(fault.Usage, err, "name a file that can be read; 'imgbuild cluster init' prints one to start from")
 	}
 	return Parse(file, filepath.Dir(file), data)
 }
 
 // Parse is Load for data that was read already. Dir is where files that it names are.
 func Parse(file, dir string, data []byte) (*Source, error) {
-	s := &Source{File: file, Dir: dir, Cluster: &Cluster{}, written: &Cluster{}, files: map[string][]byte{}, snippets: map[string]*snippet{}}
+	s := &Source{File: file, Dir: dir, text: data, Cluster: &Cluster{}, written: &Cluster{}, files: map[string][]byte{}, snippets: map[string]*snippet{}}
 	s.doc = strict.Decode(file, data, s.Cluster)
 	// Advice is a second reading of the same text, so that warnings have lines too.
 	s.advice = strict.Decode(file, data, s.written)

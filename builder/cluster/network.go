@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/imgbuild/imgbuild/firstboot/node"
 )
 
 // networkDir holds the files of systemd-networkd. Those of a host sort before the image's.
@@ -126,14 +128,52 @@ func bond(b *Bond, link *section, add func(string, ...*section)) {
 }
 
 // uplinkMAC is the address of an interface that the uplink is made of, as far as cluster.yaml
-// tells: in a bond that of its first member.
+// tells: in a bond the host's own, where it is a member, or that of the first member. A bond of
+// hostNetwork may name the interfaces of all hosts.
 func uplinkMAC(h *Host) string {
-	if b := h.Network.Bond; b != nil {
+	mac := strings.ToLower(h.Match.MAC)
+	if b := h.Network.Bond; b != nil && !slices.ContainsFunc(b.Members, func(m string) bool { return strings.EqualFold(m, mac) }) {
 		if i := slices.IndexFunc(b.Members, macForm.MatchString); i >= 0 {
 			return strings.ToLower(b.Members[i])
 		}
 	}
-	return strings.ToLower(h.Match.MAC)
+	return mac
+}
+
+// needed are the interfaces that a host has to have under names that its config does not make.
+// A bond with a member that is told by its address comes up without those told by name.
+func (c *Cluster) needed(h *Host) (out []IndexInterface) {
+	n := h.Network
+	made := []string{auto, "", "vlan" + strconv.Itoa(*n.VLAN)}
+	add := func(name, key string) {
+		if !slices.Contains(made, name) {
+			out = append(out, IndexInterface{Name: name, Key: key})
+		}
+	}
+	if n.Bond == nil {
+		add(n.Interface, "hostNetwork.interface")
+	} else if made = append(made, n.Bond.Name); !slices.ContainsFunc(n.Bond.Members, macForm.MatchString) {
+		add(n.Bond.Members[0], "hostNetwork.bond.members")
+	}
+	if h.Role == node.ControlPlane && (c.VIP.Provider == node.VIPKeepalived || c.VIP.Provider == node.VIPKubeVIP) {
+		add(c.VIP.Interface, "vip.interface")
+	}
+	if c.PodNetwork.Provider != node.NetworkNone {
+		add(c.PodNetwork.Interface, "podNetwork.interface")
+	}
+	return out
+}
+
+// resolvers are those of all hosts with static addresses.
+func (c *Cluster) resolvers() (out []string) {
+	for _, h := range c.Hosts {
+		for _, d := range h.Network.DNS {
+			if h.Network.Addressing == static && !slices.Contains(out, d) {
+				out = append(out, d)
+			}
+		}
+	}
+	return out
 }
 
 // addresses returns how the uplink gets its addresses.

@@ -142,6 +142,7 @@ func TestUplinkMAC(t *testing.T) {
 	}{
 		"the host's":                {Host{Match: node.Match{MAC: "52:54:00:00:00:0A"}}, "52:54:00:00:00:0a"},
 		"a bond's first by address": {Host{Match: node.Match{MAC: "52:54:00:00:00:0A"}, Network: HostNetwork{Bond: &Bond{Members: []string{"eno1", "52:54:00:00:00:0B", "52:54:00:00:00:0C"}}}}, "52:54:00:00:00:0b"},
+		"the host's in a bond":      {Host{Match: node.Match{MAC: "52:54:00:00:00:0C"}, Network: HostNetwork{Bond: &Bond{Members: []string{"52:54:00:00:00:0B", "52:54:00:00:00:0c"}}}}, "52:54:00:00:00:0c"},
 		"of a bond by names":        {Host{Match: node.Match{MAC: "52:54:00:00:00:0A"}, Network: HostNetwork{Bond: &Bond{Members: []string{"eno1"}}}}, "52:54:00:00:00:0a"},
 		"nobody says":               {Host{}, ""},
 	} {

@@ -123,10 +123,14 @@ func (v *validator) userData() {
 		}
 		if p := platforms[h.Platform]; p.limit > 0 && p.size(config) > p.limit {
 			v.fail(at, fmt.Sprintf("needs %d bytes of user data, and platform %s takes %d", p.size(config), h.Platform, p.limit),
-				"less in butane and podNetwork.manifests, or user data that only points to the config (ignition.config.replace)")
+				"less in butane and podNetwork.manifests, or "+pointing)
 		}
 	}
 }
+
+// pointing is what can be done where a config is too large for user data: nothing here knows
+// what else a host is handed.
+const pointing = "platform metal, when user data of yours only points to the config (ignition.config.replace), at a place that only the host can read"
 
 // consent checks that secrets of a host may enter its cloud's user data.
 func (v *validator) consent(i int, h *Host) {

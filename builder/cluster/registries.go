@@ -33,6 +33,9 @@ func credentials(text []byte) (user, password string, ok bool) {
 func (s *Source) registryFiles() []file {
 	var files []file
 	for _, r := range s.Cluster.Registries {
+		if len(r.Mirrors) == 0 {
+			continue // a problem, which is reported
+		}
 		name := r.Host
 		if name == "*" {
 			name = "_default"

@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"context"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,14 +52,20 @@ type renderer struct {
 	*Source
 	Options
 	maker *pki.Maker
-	// before is the index of the last rendering, nil where it is lost or damaged. Known are the
-	// hosts that earlier renderings made configs for, nil when there was none.
+	// before is the index of the last rendering, nil where it is lost or damaged, and was what
+	// that one gave to hosts, never nil.
 	before *Index
-	known  []string
-	// fresh says that the directory is not this cluster's yet.
-	fresh    bool
-	secrets  *secrets
-	cas      *authorities
+	was    *lastRendering
+	// fresh says that the directory is not this cluster's yet, first that no rendering has made
+	// all secrets.
+	fresh, first bool
+	secrets      *secrets
+	// secretsAt is the place of SecretsFile in outputs.
+	secretsAt int
+	cas       *authorities
+	// admin is the administrator's key where only the cluster can sign.
+	admin    crypto.Signer
+	pins     map[string]string
 	material *material
 	// misfits are certificates of an external authority that cannot be used.
 	misfits []error
@@ -71,13 +78,14 @@ type renderer struct {
 // there are kept; the same input twice changes nothing. An error leaves the directory as it
 // was, or with a part of the files renewed: rendering again completes it.
 func Render(ctx context.Context, s *Source, o Options) (*Result, error) {
-	c := s.Cluster
-	r := &renderer{Source: s, Options: o, result: &Result{Dir: o.Dir, DryRun: o.DryRun, Cluster: c.Name, Warnings: s.Warnings},
+	own, c := *s, *s.Cluster // what the directory decides is decided for this rendering only
+	own.Cluster = &c
+	r := &renderer{Source: &own, Options: o, result: &Result{Dir: o.Dir, DryRun: o.DryRun, Cluster: c.Name, Warnings: slices.Clone(s.Warnings)},
 		maker: &pki.Maker{Algorithm: c.PKI.Algorithm, CAValidity: c.PKI.CAValidity.D(), Validity: c.PKI.Validity.D(), Now: o.Now, Rand: o.Rand}}
 	if !o.DryRun {
 		release, err := claim(o.Dir)
 		if err != nil {
-			return nil, err
+			return nil, told(o.Dir, err)
 		}
 		defer release()
 	}
@@ -86,7 +94,7 @@ func Render(ctx context.Context, s *Source, o Options) (*Result, error) {
 			return nil, context.Cause(ctx)
 		}
 		if err := step(); err != nil {
-			return nil, err
+			return nil, told(o.Dir, err)
 		}
 	}
 	return r.result, nil
@@ -105,10 +113,13 @@ func (r *renderer) hosts() error {
 	c := r.Cluster
 	r.index = &Index{APIVersion: APIVersion, Kind: indexKind, Name: c.Name, KubernetesVersion: c.KubernetesVersion,
 		EndpointMode: c.Endpoint.Mode, VIP: c.VIP.Address, APIPort: c.APIServer.Port, PKIMode: c.PKI.Mode,
-		Subnet: c.HostNetwork.Subnet, Gateway: c.HostNetwork.Gateway}
+		Subnet: c.HostNetwork.Subnet, Gateway: c.HostNetwork.Gateway, DNS: c.resolvers()}
+	if c.VIP.Provider != node.VIPNone {
+		r.index.VIPProvider = c.VIP.Provider
+	}
 	for i := range c.Hosts {
 		h := &c.Hosts[i]
-		entry := IndexHost{Name: h.Name, Role: h.Role, Address: h.Address, DHCP: h.Network.Addressing == dhcp, MAC: uplinkMAC(h), VLAN: *h.Network.VLAN,
+		entry := IndexHost{Name: h.Name, Role: h.Role, Address: h.Address, DHCP: h.Network.Addressing == dhcp, MAC: uplinkMAC(h), VLAN: *h.Network.VLAN, Interfaces: c.needed(h),
 			UUID: h.Match.UUID, Serial: h.Match.Serial, Platform: h.Platform, Founder: slices.Contains(r.secrets.Founders, h.Name)}
 		keys, complete, err := r.keys(h)
 		if err != nil {
@@ -143,7 +154,7 @@ func (r *renderer) hostConfig(h *Host, keys []file) ([]byte, error) {
 		return nil, err
 	}
 	if p := platforms[h.Platform]; p.limit > 0 && p.size(config) > p.limit {
-		return nil, fault.New(fault.TooSmall, "put less into snippets, or let user data only point to the config",
+		return nil, fault.New(fault.TooSmall, "put less into snippets, or "+pointing,
 			"%d bytes of user data, and platform %s takes %d", p.size(config), h.Platform, p.limit)
 	}
 	return config, nil
@@ -164,29 +175,30 @@ func (r *renderer) keys(h *Host) (files []file, complete bool, err error) {
 // finish compares, writes and summarizes. The index comes last: with it the rendering is
 // complete.
 func (r *renderer) finish() error {
-	if err := errors.Join(r.misfits...); err != nil {
-		return fault.Wrap(fault.Config, err, "sign their requests (.csr) again and put the certificates there")
-	}
-	text, err := json.MarshalIndent(r.index, "", "  ")
+	r.secrets.Rendered = r.record()
+	text, err := r.secrets.encode()
 	if err != nil {
 		return err
 	}
-	r.add("/"+IndexFile, 0o644, append(text, '\n'), "hosts, for programs")
+	r.outputs[r.secretsAt].Data = text
 	if err := r.foreign(); err != nil {
 		return err
 	}
+	if err := errors.Join(r.misfits...); err != nil {
+		return r.misfit(err)
+	}
+	if text, err = json.MarshalIndent(r.index, "", "  "); err != nil {
+		return err
+	}
+	r.add("/"+IndexFile, 0o644, append(text, '\n'), "hosts, for programs")
 	list, err := changes(r.Options.Dir, r.outputs)
 	if err != nil {
 		return err
 	}
-	removed, err := r.removed()
-	if err != nil {
-		return err
-	}
-	r.result.Changes = append(list, removed...)
+	r.result.Changes = append(list, r.removed()...)
 	r.advise()
 	if r.DryRun {
 		return nil
 	}
-	return write(r.Options.Dir, r.outputs, removed)
+	return write(r.Options.Dir, r.outputs, r.result.Changes[len(list):])
 }

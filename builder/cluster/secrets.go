@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -28,14 +29,19 @@ const secretsKind = "ClusterSecrets"
 
 // secrets is the content of SecretsFile.
 type secrets struct {
-	APIVersion     string      `yaml:"apiVersion"`
-	Kind           string      `yaml:"kind"`
-	Cluster        string      `yaml:"cluster"`
+	APIVersion string `yaml:"apiVersion"`
+	Kind       string `yaml:"kind"`
+	Cluster    string `yaml:"cluster"`
+	// Created is the moment of the first rendering, of one that kept it: older directories have
+	// none, and nobody knows it any more.
+	Created        string      `yaml:"created,omitempty"`
 	BootstrapToken node.Secret `yaml:"bootstrapToken"`
 	CertificateKey node.Secret `yaml:"certificateKey"`
 	// Founders are the control planes of the first rendering that are still there: only they
 	// may start the cluster. None are known before the first rendering.
 	Founders []string `yaml:"founders"`
+	// Rendered is what hosts were given; nil in directories of earlier releases.
+	Rendered *lastRendering `yaml:"rendered,omitempty"`
 }
 
 var (
@@ -65,6 +71,9 @@ func readSecrets(dir, name string) (*secrets, error) {
 	}
 	check("bootstrapToken", s.BootstrapToken, tokenForm)
 	check("certificateKey", s.CertificateKey, keyForm)
+	if _, err := time.Parse(time.RFC3339, s.Created); s.Created != "" && err != nil {
+		doc.Report("created", "is damaged", "what an earlier rendering wrote")
+	}
 	if s.Kind != secretsKind || s.APIVersion != APIVersion {
 		doc.Report("kind", "is not "+secretsKind+" of "+APIVersion)
 	}
@@ -79,7 +88,7 @@ func readSecrets(dir, name string) (*secrets, error) {
 }
 
 // newSecrets makes the secrets of a new cluster.
-func newSecrets(name string, random io.Reader) (*secrets, error) {
+func newSecrets(name string, now time.Time, random io.Reader) (*secrets, error) {
 	if random == nil {
 		random = rand.Reader
 	}
@@ -95,8 +104,8 @@ func newSecrets(name string, random io.Reader) (*secrets, error) {
 	if _, err := io.ReadFull(random, key); err != nil {
 		return nil, fmt.Errorf("making a certificate key: %w", err)
 	}
-	return &secrets{APIVersion: APIVersion, Kind: secretsKind, Cluster: name, BootstrapToken: node.Secret(id + "." + secret),
-		CertificateKey: node.Secret(hex.EncodeToString(key))}, nil
+	return &secrets{APIVersion: APIVersion, Kind: secretsKind, Cluster: name, Created: now.UTC().Format(time.RFC3339),
+		BootstrapToken: node.Secret(id + "." + secret), CertificateKey: node.Secret(hex.EncodeToString(key))}, nil
 }
 
 // word returns n letters and digits, each as likely as any other.
@@ -134,8 +143,9 @@ func (s *secrets) found(c *Cluster, previous []string) error {
 	if len(s.Founders) > 0 {
 		return nil
 	}
-	// All of the first are gone; one that joined them takes their place.
-	for _, n := range now {
+	// All of the first are gone; one that joined them takes their place, the one that the file
+	// names if it can.
+	for _, n := range append([]string{c.PKI.Initiator}, now...) {
 		if slices.Contains(previous, n) {
 			s.Founders = []string{n}
 			return nil

@@ -3,8 +3,10 @@
 package cluster
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -47,26 +49,52 @@ func (v *validator) butane() {
 			}
 		}
 	}
+	v.conflicts()
 }
 
-// quotes are parts of messages that may repeat values, which can be secret.
+// conflicts reports what snippets put in the place of what is not theirs, each once.
+func (v *validator) conflicts() {
+	hosts := slices.Clone(v.c.Hosts)
+	for _, role := range []node.Role{node.ControlPlane, node.Worker} { // the next host may have it
+		hosts = append(hosts, Host{Name: "stand-in", Role: role, Network: merged(v.c.HostNetwork, HostNetwork{})})
+	}
+	said := map[strict.Problem]bool{}
+	for i := range hosts {
+		m := v.standIns()
+		files, err := v.hostFiles(&hosts[i], &m, v.c.standInKeys(&hosts[i]))
+		if err != nil {
+			continue // which documents report
+		}
+		for _, name := range v.c.snippetsOf(&hosts[i]) {
+			if v.snippets[name] == nil {
+				continue
+			}
+			for _, c := range v.snippets[name].conflicts(files) {
+				line, column := placeOf(v.files[name], c.value)
+				p := strict.Problem{File: v.named(name), Line: line, Column: column, Message: c.message}
+				if !said[p] {
+					said[p], v.extra = true, append(v.extra, p)
+				}
+			}
+		}
+	}
+}
+
 var (
-	quotes   = regexp.MustCompile("`[^`]*`")
+	// quotes are parts of messages that may repeat values, which can be secret, and backticks.
+	quotes   = regexp.MustCompile("(?s)`.*`|`.*")
 	yamlLine = regexp.MustCompile(`line (\d+)`)
 )
+
+func masked(message string) string { return quotes.ReplaceAllString(message, "`...`") }
 
 // translate turns a Butane file into a config. What is wrong with it is reported with its
 // own lines.
 func (v *validator) translate(at, name string, data []byte) {
 	problem := func(line, column int, path, message string) {
-		v.extra = append(v.extra, strict.Problem{File: name, Line: max(line, 1), Column: max(column, 1), Path: path,
-			Message: quotes.ReplaceAllString(message, "`...`")})
+		v.extra = append(v.extra, strict.Problem{File: v.named(name), Line: max(line, 1), Column: max(column, 1), Path: path, Message: masked(message)})
 	}
-	dir := filepath.Dir(name)
-	if !filepath.IsAbs(dir) {
-		dir = filepath.Join(v.Dir, dir)
-	}
-	text, report, err := butane.TranslateBytes(data, common.TranslateBytesOptions{TranslateOptions: common.TranslateOptions{FilesDir: dir}, Raw: true})
+	text, report, err := butane.TranslateBytes(data, common.TranslateBytesOptions{TranslateOptions: common.TranslateOptions{FilesDir: filepath.Dir(v.named(name))}, Raw: true})
 	before := len(v.extra)
 	for _, e := range report.Entries {
 		line, column := 1, 1
@@ -77,7 +105,7 @@ func (v *validator) translate(at, name string, data []byte) {
 		if e.Kind.IsFatal() || strings.HasPrefix(strings.ToLower(e.Message), "unused key") {
 			problem(line, column, strings.TrimPrefix(e.Context.String(), "$."), e.Message)
 		} else {
-			v.warn(at, fmt.Sprintf("%s:%d:%d: %s", name, line, column, quotes.ReplaceAllString(e.Message, "`...`")))
+			v.warn(at, fmt.Sprintf("%s:%d:%d: %s", v.named(name), line, column, masked(e.Message)))
 		}
 	}
 	v.snippets[name] = &snippet{}
@@ -92,6 +120,9 @@ func (v *validator) translate(at, name string, data []byte) {
 		}
 		problem(line, 1, "", "is not a Butane config: "+message)
 	}
+	if line := secondDocument(data); line > 0 {
+		problem(line, 1, "", "begins a second document, and Butane reads the first alone; use a file for each")
+	}
 	if len(v.extra) > before {
 		return
 	}
@@ -101,30 +132,92 @@ func (v *validator) translate(at, name string, data []byte) {
 		return
 	}
 	v.snippets[name].config = cfg
-	for _, path := range reserved(cfg) {
-		line, column := placeOf(data, path)
-		problem(line, column, "", "writes "+path+", which is written from cluster.yaml; leave it out")
+}
+
+// named is a file that cluster.yaml names, as whoever reads about it opens it.
+func (s *Source) named(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(s.Dir, name)
+}
+
+// secondDocument returns the line at which a YAML text has another document with something in
+// it, or 0.
+func secondDocument(text []byte) int {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	for i := 0; ; i++ {
+		var n yaml.Node
+		if dec.Decode(&n) != nil {
+			return 0 // its end, or what was reported
+		}
+		if i > 0 && len(n.Content) > 0 && n.Content[0].Tag != "!!null" {
+			return n.Content[0].Line
+		}
 	}
 }
 
-// reserved returns the paths at which a config has something in the place of what Render
-// writes.
-func reserved(cfg types.Config) (paths []string) {
-	check := func(path string) {
-		if path == node.Path || strings.HasPrefix(path, kubeadm.PKIDir+"/") {
-			paths = append(paths, path)
+// imageUnits are the image's own. Drop-ins change them; without one of them, or with another in
+// its place, a machine does not become a node.
+var imageUnits = []string{"containerd.service", "firstboot-cni.path", "firstboot-cni.service", "firstboot-follow.service", "firstboot-follow.timer",
+	"firstboot-renew.service", "firstboot-renew.timer", "firstboot-report.service", "firstboot.service", "haproxy.service", "imgbuild-growfs.service",
+	"imgbuild-late.target", "imgbuild-late.timer", "keepalived.service", "kubelet.service", "vip-health.service"}
+
+// unitDir is where Ignition writes units.
+const unitDir = "/etc/systemd/system"
+
+// conflict is something that a snippet must not have, and the value in it that says so.
+type conflict struct{ value, message string }
+
+// conflicts returns what of a snippet would take the place of files that Render writes, or of
+// what the image is made of.
+func (s *snippet) conflicts(own []file) (out []conflict) {
+	taken := map[string]bool{node.Path: true, kubeadm.PKIDir: true}
+	for _, f := range own {
+		taken[f.path] = true
+	}
+	writes := func(at string) {
+		add := func(format string, args ...any) { out = append(out, conflict{at, fmt.Sprintf(format, args...)}) }
+		clean := path.Clean(at)
+		top, _, _ := strings.Cut(strings.TrimPrefix(clean, "/"), "/")
+		switch {
+		case taken[clean] || strings.HasPrefix(clean, kubeadm.PKIDir+"/"):
+			add("writes %s, which is written from cluster.yaml; leave it out", at)
+		case slices.Contains([]string{"usr", "bin", "sbin", "lib", "lib64"}, top):
+			add("writes %s, and /usr is sealed; choose a place below /etc, /opt or /var", at)
+		case path.Dir(clean) == unitDir && slices.Contains(imageUnits, path.Base(clean)):
+			add("writes %s in the place of the image's own unit; change that with a drop-in", at)
 		}
 	}
-	for _, f := range cfg.Storage.Files {
-		check(f.Path)
+	c := s.config
+	for _, f := range c.Storage.Files {
+		if f.Path != "/etc/hosts" || !appends(f) {
+			writes(f.Path)
+		}
 	}
-	for _, l := range cfg.Storage.Links {
-		check(l.Path)
+	for _, l := range c.Storage.Links {
+		writes(l.Path)
 	}
-	for _, d := range cfg.Storage.Directories {
-		check(d.Path)
+	for _, d := range c.Storage.Directories {
+		if path.Clean(d.Path) != kubeadm.PKIDir {
+			writes(d.Path)
+		}
 	}
-	return paths
+	for _, u := range c.Systemd.Units {
+		off := u.Mask != nil && *u.Mask || u.Enabled != nil && !*u.Enabled || u.Contents != nil && *u.Contents != ""
+		if off && slices.Contains(imageUnits, u.Name) {
+			out = append(out, conflict{u.Name, "masks, disables or replaces the image's own " + u.Name + "; change it with a drop-in"})
+		}
+	}
+	if from := c.Ignition.Config.Replace.Source; from != nil {
+		out = append(out, conflict{*from, "replaces the config, and with it all that is written from cluster.yaml; use ignition.config.merge"})
+	}
+	return out
+}
+
+// appends says whether a file only adds to what is there.
+func appends(f types.File) bool {
+	return len(f.Append) > 0 && f.Contents.Source == nil && f.Mode == nil && f.User == (types.NodeUser{}) && f.Group == (types.NodeGroup{})
 }
 
 // placeOf returns where a YAML text first has a value; its beginning when it has it nowhere,

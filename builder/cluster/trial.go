@@ -42,9 +42,10 @@ func (c *Cluster) standInKeys(h *Host) (keys []file) {
 	}
 	shared := private(common)
 	public := func() string { return shared + private(certificate-common) }
-	add := func(name string, text ...string) {
-		keys = append(keys, file{path: kubeadm.PKIDir + "/" + name, data: []byte(strings.Join(text, ""))})
+	at := func(path string, text ...string) {
+		keys = append(keys, file{path: path, data: []byte(strings.Join(text, ""))})
 	}
+	add := func(name string, text ...string) { at(kubeadm.PKIDir+"/"+name, text...) }
 	mode, controlPlane, key := c.PKI.Mode, h.Role == node.ControlPlane, c.keySize()
 	if mode == node.PKIGenerate || mode == node.PKIShared && !controlPlane {
 		return nil
@@ -67,10 +68,10 @@ func (c *Cluster) standInKeys(h *Host) (keys []file) {
 	for _, name := range slices.Sorted(maps.Keys(pki.Users(h.Name))) {
 		switch {
 		case name == kubeconfig.Kubelet: // its certificate is a file of its own
-			add(name, wrapping, encode([]byte(public())))
-			add("kubelet.pem", public(), private(key))
+			at(kubeadm.Dir+"/"+name, wrapping, encode([]byte(public())))
+			at(kubeadm.KubeletPEM, public(), private(key))
 		case controlPlane:
-			add(name, wrapping, encode([]byte(public()+public()+private(key))))
+			at(kubeadm.Dir+"/"+name, wrapping, encode([]byte(public()+public()+private(key))))
 		}
 	}
 	return keys

@@ -85,6 +85,7 @@ func (v *validator) all() {
 	v.butane()
 	v.documents()
 	v.userData()
+	v.vacant()
 }
 
 func (v *validator) pki() {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/firstboot/node"
@@ -38,6 +39,10 @@ func (v *validator) endpoint() {
 			v.fail("endpoint.name", "is missing: with several control planes and mode direct something has to lead to all of them", "a DNS name, or endpoint.mode vip or local")
 		}
 	}
+	balanced := e.Mode == node.EndpointLocal || c.VIP.LoadBalancer != ""
+	if of := node.PortOf(e.Port, c.VIP.Provider); of != "" && balanced {
+		v.fail("endpoint.port", "is a port of "+of+" on the control planes, where the load balancer would listen", "another port, for example 8443")
+	}
 	if c.VIP.LoadBalancer != "" && e.Port == c.APIServer.Port {
 		v.fail("endpoint.port", "is also apiServer.port, and the owner of the address runs both the load balancer and an API server", "another port, for example 8443")
 	}
@@ -69,25 +74,20 @@ func (v *validator) endpointName(name string) {
 
 func (v *validator) vip() {
 	c, p := v.c, v.c.VIP
-	strict.OneOf(v.doc, "vip.provider", p.Provider, node.VIPKeepalived, node.VIPKubeVIP, node.VIPExternal, node.VIPNone)
+	known := strict.OneOf(v.doc, "vip.provider", p.Provider, node.VIPKeepalived, node.VIPKubeVIP, node.VIPExternal, node.VIPNone)
 	v.match("vip.interface", p.Interface, interfaceForm, "is not an interface name", "auto, or 1 to 15 characters without / and spaces")
+	if known {
+		v.ignored()
+	}
 	if p.Provider == node.VIPNone {
-		for key, set := range map[string]bool{"address": p.Address != "", "routerID": p.RouterID != 0, "image": p.Image != "", "advertInterval": p.AdvertInterval != 0, "healthTimeout": p.HealthTimeout != 0, "loadBalancer": p.LoadBalancer != ""} {
-			if set {
-				v.fail("vip."+key, "has no vip.provider", "leave it out, or set vip.provider")
-			}
-		}
 		return
 	}
 	v.between("vip.routerID", p.RouterID, 1, 255, "to derive it from the address")
 	if p.LoadBalancer != "" {
 		strict.OneOf(v.doc, "vip.loadBalancer", p.LoadBalancer, "haproxy")
 	}
-	switch {
-	case p.Provider == node.VIPKubeVIP && p.Image == "":
+	if p.Provider == node.VIPKubeVIP && p.Image == "" {
 		v.fail("vip.image", "is missing", "a kube-vip image reference")
-	case p.Provider != node.VIPKubeVIP && p.Image != "":
-		v.fail("vip.image", "is for vip.provider kube-vip only", "leave it out")
 	}
 	if p.Provider != node.VIPExternal && platforms[c.Platform].filtered {
 		v.warn("vip.provider", "needs a network that delivers gratuitous ARP, which platform "+c.Platform+" does not", "endpoint.mode local, or vip.provider external")
@@ -98,6 +98,49 @@ func (v *validator) vip() {
 	}
 	if a := v.address("vip.address", p.Address); a.IsValid() {
 		v.vipAddress(a)
+	}
+}
+
+// vipSettings are those of vip that not every provider looks at, and the providers that do.
+var vipSettings = []struct {
+	key   string
+	given func(VIP) bool
+	of    []node.VIPProvider
+}{
+	{"address", func(p VIP) bool { return p.Address != "" }, []node.VIPProvider{node.VIPKeepalived, node.VIPKubeVIP, node.VIPExternal}},
+	{"interface", func(p VIP) bool { return p.Interface != auto }, []node.VIPProvider{node.VIPKeepalived, node.VIPKubeVIP}},
+	{"image", func(p VIP) bool { return p.Image != "" }, []node.VIPProvider{node.VIPKubeVIP}},
+	{"routerID", func(p VIP) bool { return p.RouterID != 0 }, []node.VIPProvider{node.VIPKeepalived}},
+	{"advertInterval", func(p VIP) bool { return p.AdvertInterval != 0 }, []node.VIPProvider{node.VIPKeepalived}},
+	{"healthTimeout", func(p VIP) bool { return p.HealthTimeout != 0 }, []node.VIPProvider{node.VIPKeepalived}},
+	{"loadBalancer", func(p VIP) bool { return p.LoadBalancer != "" }, []node.VIPProvider{node.VIPKeepalived}},
+}
+
+// ignored refuses settings that would change nothing.
+func (v *validator) ignored() {
+	provider := v.c.VIP.Provider
+	refuse := func(path string, of ...node.VIPProvider) {
+		names := make([]string, len(of))
+		for i, p := range of {
+			names[i] = string(p)
+		}
+		switch {
+		case slices.Contains(of, provider):
+		case provider == node.VIPNone:
+			v.fail(path, "has no vip.provider", "leave it out, or set vip.provider")
+		default:
+			v.fail(path, "is for vip.provider "+strings.Join(names, " and ")+" only", "leave it out")
+		}
+	}
+	for _, s := range vipSettings {
+		if s.given(v.c.VIP) {
+			refuse("vip."+s.key, s.of...)
+		}
+	}
+	for i, h := range v.c.Hosts {
+		if h.VIPPriority != 0 && h.Role == node.ControlPlane {
+			refuse(fmt.Sprintf("hosts[%d].vipPriority", i), node.VIPKeepalived)
+		}
 	}
 }
 
@@ -113,6 +156,14 @@ func (v *validator) vipAddress(a netip.Addr) {
 		}
 		if h.Network.Gateway == a.String() {
 			v.fail("vip.address", "is also the gateway", "an address that no host has")
+		}
+		at := fmt.Sprintf("hosts[%d].network", i)
+		if !v.doc.Has(at + ".dns") {
+			at = "hostNetwork"
+		}
+		server := slices.IndexFunc(h.Network.DNS, func(d string) bool { s, err := netip.ParseAddr(d); return err == nil && s == a })
+		if server >= 0 && v.c.VIP.Provider != node.VIPExternal { // which may well be both
+			v.fail("vip.address", fmt.Sprintf("is also %s.dns[%d], a name server", at, server), "an address that nothing else has")
 		}
 		subnet, err := netip.ParsePrefix(h.Network.Subnet)
 		if h.Role != node.ControlPlane || err != nil || v.c.VIP.Provider == node.VIPExternal {

@@ -20,27 +20,35 @@ func (v *validator) hosts() {
 		v.fail("hosts", "is missing", "at least one host with role control-plane")
 		return
 	}
-	// What has to differ between hosts, by its key.
+	// What has to differ between hosts, and the first host that has it.
 	seen := map[string]int{}
-	unique := func(i int, key, value string) {
+	unique := func(i int, key, kind, value string) {
 		if value == "" {
 			return
 		}
-		id := key + "=" + strings.ToLower(value)
-		if j, dup := seen[id]; dup {
+		id := kind + "=" + strings.ToLower(value)
+		if j, dup := seen[id]; !dup {
+			seen[id] = i
+		} else if j != i {
 			v.fail(fmt.Sprintf("hosts[%d].%s", i, key), fmt.Sprintf("is also that of hosts[%d] (%s)", j, c.Hosts[j].Name), "one of its own for every host")
-			return
 		}
-		seen[id] = i
 	}
 	for i := range c.Hosts {
 		h := &c.Hosts[i]
 		v.host(i, h)
-		unique(i, "name", h.Name)
-		unique(i, "address", h.Address)
-		unique(i, "match.mac", h.Match.MAC)
-		unique(i, "match.uuid", h.Match.UUID)
-		unique(i, "match.serial", h.Match.Serial)
+		unique(i, "name", "name", h.Name)
+		unique(i, "address", "address", h.Address)
+		unique(i, "match.mac", "mac", h.Match.MAC)
+		unique(i, "match.uuid", "uuid", h.Match.UUID)
+		unique(i, "match.serial", "serial", h.Match.Serial)
+		// A bond of hostNetwork may name the interfaces of all hosts: each takes those it has.
+		if b := v.written.Hosts[i].Network.Bond; b != nil {
+			for k, m := range b.Members {
+				if macForm.MatchString(m) {
+					unique(i, fmt.Sprintf("network.bond.members[%d]", k), "mac", m)
+				}
+			}
+		}
 	}
 	switch n := len(c.ControlPlanes()); {
 	case n == 0:

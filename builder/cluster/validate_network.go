@@ -121,7 +121,7 @@ func (v *validator) hostNetwork(at string, n HostNetwork) {
 			if !macForm.MatchString(m) {
 				v.match(path, m, interfaceForm, "is neither an interface name nor a MAC address", "eno1, or 52:54:00:12:34:56")
 			}
-			if m == "" || slices.Contains(b.Members[:i], m) {
+			if m == "" || slices.ContainsFunc(b.Members[:i], func(o string) bool { return o == m || macForm.MatchString(m) && strings.EqualFold(o, m) }) {
 				v.fail(path, "is empty or was already named", "each member once")
 			}
 		}
@@ -139,11 +139,20 @@ func (v *validator) gateway(at string, n HostNetwork) {
 		return
 	}
 	gateway, err := netip.ParseAddr(n.Gateway)
+	if err != nil {
+		return
+	}
+	inside, own := subnet.Contains(gateway), v.doc.Has(at+".gateway")
 	switch {
-	case err != nil || subnet.Contains(gateway):
-	case v.doc.Has(at + ".gateway"):
+	case inside && !edge(subnet, gateway):
+	case own && inside:
+		v.fail(at+".gateway", "is the network or broadcast address of "+subnet.Masked().String(), "an address between them")
+	case own:
 		v.fail(at+".gateway", "lies outside the subnet", "an address in "+subnet.Masked().String())
-	case v.doc.Has(at + ".subnet"):
+	case !v.doc.Has(at + ".subnet"):
+	case inside:
+		v.fail(at+".subnet", "has the gateway "+n.Gateway+" of hostNetwork for its network or broadcast address", "a gateway of its own beside it")
+	default:
 		v.fail(at+".subnet", "does not hold the gateway "+n.Gateway+" of hostNetwork", "a gateway of its own beside it")
 	}
 }

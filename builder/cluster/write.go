@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -55,7 +56,7 @@ func changes(dir string, outputs []output) ([]Change, error) {
 		at := filepath.Join(dir, o.Path)
 		st, err := os.Lstat(at)
 		if err == nil && !st.Mode().IsRegular() {
-			return nil, fmt.Errorf("%s is not a regular file; move it away", at)
+			return nil, fault.New(fault.Config, "move it away: a file of the cluster belongs there", "%s is not a regular file", at)
 		}
 		if err == nil {
 			old, err := os.ReadFile(at)
@@ -83,23 +84,66 @@ func changes(dir string, outputs []output) ([]Change, error) {
 // away before the last of them, the index. Each file appears whole or not at all; secrets come
 // first, so that whatever was derived from one never exists without it.
 func write(dir string, outputs []output, removed []Change) error {
-	files := make([]kubeadm.File, len(outputs))
-	for i, o := range outputs {
-		files[i] = o.File
-	}
-	last := len(files) - 1
-	if _, err := kubeadm.WriteFiles(dir, files[:last]...); err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
+	last := len(outputs) - 1
+	if err := writeAll(dir, outputs[:last]); err != nil {
+		return err
 	}
 	for _, c := range removed {
 		if err := remove(dir, c.File); err != nil {
 			return err
 		}
 	}
-	if _, err := kubeadm.WriteFiles(dir, files[last]); err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
+	return writeAll(dir, outputs[last:])
+}
+
+// writeAll writes files, each whole or not at all, into directories that only the owner enters.
+func writeAll(dir string, outputs []output) error {
+	for _, o := range outputs {
+		if err := private(dir, filepath.Dir(strings.TrimPrefix(o.Path, "/"))); err != nil {
+			return err
+		}
+		if _, err := kubeadm.WriteFiles(dir, o.File); err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
 	}
 	return nil
+}
+
+// private makes a directory below dir, and those above it; one that is there stays as it is.
+func private(dir, name string) error {
+	if name == "." {
+		return nil
+	}
+	if err := private(dir, filepath.Dir(name)); err != nil {
+		return err
+	}
+	at := filepath.Join(dir, name)
+	if err := os.Mkdir(at, 0o700); errors.Is(err, fs.ErrExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return kubeadm.SyncDir(filepath.Dir(at))
+}
+
+// told gives what the file system refused a class, and something to do.
+func told(dir string, err error) error {
+	is := func(list ...error) bool {
+		return slices.ContainsFunc(list, func(e error) bool { return errors.Is(err, e) })
+	}
+	switch {
+	case err == nil || fault.ClassOf(err) != fault.Unclassified:
+		return err
+	case is(unix.ENOSPC, unix.EDQUOT, unix.EFBIG):
+		return fault.Wrap(fault.NoSpace, err, "make room there, or raise the limit of file sizes, and render again: that goes on where this ended")
+	case is(unix.ENOTDIR):
+		return fault.Wrap(fault.Usage, err, "name a directory with -o, with directories in it where the cluster has some")
+	case is(unix.EISDIR):
+		return fault.Wrap(fault.Config, err, "move the directory away: a file of the cluster belongs there")
+	case is(fs.ErrPermission, unix.EROFS):
+		return fault.Wrap(fault.Usage, err, "render as somebody who may read and write "+dir+", or name another directory with -o")
+	}
+	return err
 }
 
 // remove takes a file away for good, and the directories below dir that are empty without it.
