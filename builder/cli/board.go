@@ -38,11 +38,15 @@ func newBoard(w io.Writer, hosts []vm.FleetHost, width int) *board {
 	return b
 }
 
-// event shows an event of a host, or of the whole cluster where host is empty.
+// event shows an event of a host, or of the whole cluster where host is empty. A reason or a
+// remark that its column has no room for follows in full.
 func (b *board) event(host string, e vm.Event) {
-	var text bytes.Buffer
-	printEvent(&text, e)
-	b.show(host, strings.TrimRight(text.String(), "\n"))
+	var out bytes.Buffer
+	printEvent(&out, e)
+	text := strings.TrimRight(out.String(), "\n")
+	if cut := b.show(host, text); cut && (e.Reason != "" || e.Kind == vm.Noted) {
+		b.plain(host, text)
+	}
 }
 
 // line shows a console line.
@@ -50,12 +54,13 @@ func (b *board) line(host string, l vm.Line) {
 	b.plain(host, fmt.Sprintf("%6.1f  %s", l.At.Seconds(), l.Text))
 }
 
-func (b *board) show(host, text string) {
+// show says whether it had to cut the text.
+func (b *board) show(host, text string) (cut bool) {
 	if b.column == 0 || host == "" {
 		b.plain(host, text)
-		return
+		return false
 	}
-	b.row(func(i int) string {
+	return b.row(func(i int) string {
 		if b.hosts[i] == host {
 			return text
 		}
@@ -70,15 +75,16 @@ func (b *board) plain(host, text string) {
 	fmt.Fprintf(b.w, "%-*s %s\n", b.longer, host, text)
 }
 
-// row writes a row of cells, cut to their columns.
-func (b *board) row(cell func(int) string) {
+// row writes a row of cells, cut to their columns; it says whether one was.
+func (b *board) row(cell func(int) string) (cut bool) {
 	var line strings.Builder
 	for i := range b.hosts {
 		text := []rune(strings.Join(strings.Fields(cell(i)), " "))
 		if limit := b.column - 2; len(text) > limit {
-			text = append(text[:limit-1], '…')
+			text, cut = append(text[:limit-1], '…'), true
 		}
 		fmt.Fprintf(&line, "%-*s", b.column, string(text))
 	}
 	fmt.Fprintln(b.w, strings.TrimRight(line.String(), " "))
+	return cut
 }

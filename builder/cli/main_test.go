@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 			os.Exit(cannotMount)
 		}
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), cli.EndingSignals()...)
 	context.AfterFunc(ctx, stop)
 	status := cli.Main(ctx, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:])
 	stop()

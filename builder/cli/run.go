@@ -3,11 +3,14 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,9 +65,9 @@ func (a *app) runCommand() *cobra.Command {
 	flags.StringVar(&f.accel, "accel", "auto", "accelerator: auto, kvm or tcg")
 	flags.StringVar(&f.disk, "disk-size", "8GiB", "size of the machine's disk")
 	flags.StringArrayVar(&f.append, "append", nil, "kernel argument to add for this run (repeatable)")
-	flags.IntVar(&f.cpus, "cpus", vm.DefaultCPUs, "virtual CPUs")
-	flags.IntVar(&f.memory, "memory", vm.DefaultMemoryMiB, "memory in MiB")
-	flags.DurationVar(&f.timeout, "timeout", vm.ReadyTimeout, "how long the node may take to be Ready")
+	flags.IntVar(&f.cpus, "cpus", vm.DefaultCPUs, fmt.Sprintf("virtual CPUs; with --cluster of each host, and %d unless given", vm.FleetCPUs))
+	flags.IntVar(&f.memory, "memory", vm.DefaultMemoryMiB, fmt.Sprintf("memory in MiB; with --cluster of each host, and %d unless given", vm.FleetMemoryMiB))
+	flags.DurationVar(&f.timeout, "timeout", vm.ReadyTimeout, fmt.Sprintf("how long the node may take to be Ready; with --cluster all hosts, and %s unless given", vm.FleetTimeout))
 	flags.BoolVar(&f.console, "console", false, "show every console line, not only phases")
 	flags.BoolVar(&f.once, "once", false, "stop when the node is Ready")
 	flags.BoolVar(&f.json, "json", false, "print the result as JSON when the node is Ready")
@@ -76,55 +79,81 @@ func (a *app) runCommand() *cobra.Command {
 
 // stage is what machines are run with, be it one or several.
 type stage struct {
-	qemu     *tool.Set
-	diskSize int64 // bytes
-	// talk is where messages go: standard error with --json, which leaves standard output
-	// to the result.
-	talk io.Writer
+	qemu *tool.Set
+	// out takes the result, talk what happens. They are one unless standard output is left to
+	// the result by --json. Neither makes anybody wait.
+	out, talk *queue
+	// terminal is what talk leads to.
+	terminal io.Writer
+	pipe     chan os.Signal
 }
 
 // stage prepares for running machines, after the images and thereby the progress display are
-// done.
-func (a *app) stage(ctx context.Context, f *runFlags) (*stage, error) {
+// done. Stop is called when nobody reads any more, as the user's Ctrl-C would be.
+func (a *app) stage(ctx context.Context, f *runFlags, stop func()) (*stage, error) {
 	env, err := a.env()
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{talk: a.Out}
-	if f.json {
-		s.talk = a.Err
-	}
-	if s.diskSize, err = profile.ParseSize(f.disk); err != nil {
-		return nil, fault.Wrap(fault.Usage, err, "give --disk-size as a quantity such as 8GiB")
-	}
+	s := &stage{terminal: a.Out, pipe: make(chan os.Signal, 1)}
 	if s.qemu, err = build.Tool(ctx, env, "qemu"); err != nil {
 		return nil, err
 	}
 	a.closeProgress()
+	// A pager that ends would else end this process before it has cleaned up.
+	signal.Notify(s.pipe, syscall.SIGPIPE)
+	s.out = newQueue(a.Out, func(error) { stop() })
+	s.talk = s.out
+	if f.json {
+		s.terminal = a.Err
+		s.talk = newQueue(a.Err, func(error) { stop() })
+	}
 	return s, nil
 }
 
-func (a *app) run(ctx context.Context, f *runFlags) error {
-	image, err := a.imageToRun(ctx, f)
+// close shows what is left to show. Its error is that of a reader who has gone.
+func (s *stage) close() error {
+	err := cmp.Or(s.talk.Close(), s.out.Close())
+	signal.Stop(s.pipe)
 	if err != nil {
+		err = fmt.Errorf("nobody takes what the run says: %w", err)
+	}
+	return err
+}
+
+// diskSize reads the size of disks, in bytes.
+func (f *runFlags) diskSize() (int64, error) {
+	n, err := profile.ParseSize(f.disk)
+	return n, fault.Wrap(fault.Usage, err, "give --disk-size as a quantity such as 8GiB")
+}
+
+func (a *app) run(ctx context.Context, f *runFlags) (err error) {
+	opts := vm.Options{Timeout: f.timeout, Spec: vm.Spec{CPUs: f.cpus, MemoryMiB: f.memory,
+		KernelArguments: f.append, Accel: vm.Accel(f.accel), Ignition: f.ignition, Dir: f.dir}}
+	if opts.Spec.DiskSize, err = f.diskSize(); err != nil {
 		return err
 	}
-	s, err := a.stage(ctx, f)
-	if err != nil {
+	if err := opts.Check(); err != nil {
 		return err
 	}
-	talk := s.talk
-	opts := vm.Options{
-		Spec: vm.Spec{Name: "imgbuild-" + filepath.Base(image), Image: image, DiskSize: s.diskSize, CPUs: f.cpus, MemoryMiB: f.memory,
-			KernelArguments: f.append, Accel: vm.Accel(f.accel), Ignition: f.ignition, Dir: f.dir},
-		Timeout: f.timeout,
-		Events:  func(e vm.Event) { printEvent(talk, e) },
+	if err := writable("timeline", f.timeline); err != nil {
+		return err
 	}
-	if f.console {
-		opts.Events, opts.Lines = nil, func(l vm.Line) { fmt.Fprintf(talk, "%6.1f  %s\n", l.At.Seconds(), l.Text) }
+	if opts.Spec.Image, err = a.imageToRun(ctx, f); err != nil {
+		return err
 	}
+	opts.Spec.Name = "imgbuild-" + filepath.Base(opts.Spec.Image)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	s, err := a.stage(ctx, f, stop)
+	if err != nil {
+		return err
+	}
+	defer func() { err = cmp.Or(s.close(), err) }()
+	opts.Events = func(e vm.Event) { printEvent(s.talk, e) }
+	if f.console {
+		opts.Events, opts.Lines = nil, func(l vm.Line) { fmt.Fprintf(s.talk, "%6.1f  %s\n", l.At.Seconds(), l.Text) }
+	}
 	return vm.Run(ctx, s.qemu, opts, func(r *vm.Result) error {
 		if f.timeline != "" {
 			if err := writeTimeline(f.timeline, r); err != nil {
@@ -134,7 +163,7 @@ func (a *app) run(ctx context.Context, f *runFlags) error {
 		if f.once {
 			defer stop()
 		}
-		return f.printReady(a.Out, r)
+		return f.printReady(s.out, r)
 	})
 }
 
@@ -162,11 +191,13 @@ func (f *runFlags) printReady(w io.Writer, r *vm.Result) error {
 	return nil
 }
 
+var errTwoImages = fault.New(fault.Usage, "leave one of them out", "--image and --profile both name an image")
+
 // imageToRun returns the image that the flags name, built when it is not up to date.
 func (a *app) imageToRun(ctx context.Context, f *runFlags) (string, error) {
 	switch {
 	case f.image != "" && f.profile != "":
-		return "", fault.New(fault.Usage, "leave one of them out", "--image and --profile both name an image")
+		return "", errTwoImages
 	case f.image != "":
 		if info, err := os.Stat(f.image); err != nil || info.IsDir() {
 			return "", fault.New(fault.Usage, "name an image file with --image, or a profile to build and boot with --profile", "there is no image file %s", f.image)

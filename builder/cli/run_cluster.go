@@ -3,8 +3,10 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -48,28 +50,64 @@ const (
 	workerProfile       = "worker"
 )
 
-func (a *app) runCluster(ctx context.Context, cmd *cobra.Command, f *runFlags, c *clusterFlags) error {
+func (a *app) runCluster(ctx context.Context, cmd *cobra.Command, f *runFlags, c *clusterFlags) (err error) {
 	for _, name := range []string{"ignition", "dir"} {
 		if cmd.Flags().Changed(name) {
 			return fault.New(fault.Usage, "leave --"+name+" out", "--%s is for a single machine; the cluster's directory has both", name)
 		}
 	}
-	ix, err := cluster.ReadIndex(c.dir)
+	if f.image != "" && f.profile != "" {
+		return errTwoImages
+	}
+	opts, err := clusterOptions(cmd, f, c)
 	if err != nil {
 		return err
 	}
-	opts, err := vm.ClusterFleet(c.dir, ix, c.only)
-	if err != nil {
+	if err := writable("timeline", f.timeline); err != nil {
+		return err
+	}
+	if err := writable("capture", c.capture); err != nil {
 		return err
 	}
 	if err := a.clusterImages(ctx, f, opts.Hosts); err != nil {
 		return err
 	}
-	s, err := a.stage(ctx, f)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	s, err := a.stage(ctx, f, stop)
 	if err != nil {
 		return err
 	}
-	opts.Machine = vm.Spec{DiskSize: s.diskSize, KernelArguments: f.append, Accel: vm.Accel(f.accel)}
+	defer func() { err = cmp.Or(s.close(), err) }()
+	board := newBoard(s.talk, opts.Hosts, terminalWidth(s.terminal))
+	opts.Events = board.event
+	if f.console {
+		opts.Events, opts.Lines = nil, board.line
+	}
+	r := &fleetRun{runFlags: f, stage: s}
+	if c.capture != "" {
+		if r.capture, err = openCapture(c.capture, func(err error) { board.plain("", err.Error()) }); err != nil {
+			return err
+		}
+	}
+	return r.run(ctx, opts)
+}
+
+// clusterOptions are what follows from the cluster's directory and the flags, checked as far as
+// it can be before there are images.
+func clusterOptions(cmd *cobra.Command, f *runFlags, c *clusterFlags) (opts vm.FleetOptions, err error) {
+	ix, err := cluster.ReadIndex(c.dir)
+	if err != nil {
+		return opts, err
+	}
+	if opts, err = vm.ClusterFleet(c.dir, ix, c.only); err != nil {
+		return opts, err
+	}
+	opts.Dir = filepath.Join(c.dir, "run")
+	opts.Machine = vm.Spec{KernelArguments: f.append, Accel: vm.Accel(f.accel)}
+	if opts.Machine.DiskSize, err = f.diskSize(); err != nil {
+		return opts, err
+	}
 	if cmd.Flags().Changed("cpus") {
 		opts.Machine.CPUs = f.cpus
 	}
@@ -79,53 +117,69 @@ func (a *app) runCluster(ctx context.Context, cmd *cobra.Command, f *runFlags, c
 	if cmd.Flags().Changed("timeout") {
 		opts.Timeout = f.timeout
 	}
-	opts.Dir = filepath.Join(c.dir, "run")
-	board := newBoard(s.talk, opts.Hosts, terminalWidth(s.talk))
-	opts.Events = board.event
-	if f.console {
-		opts.Events, opts.Lines = nil, board.line
-	}
-	return a.runFleet(ctx, f, c, func(ctx context.Context) (*vm.Fleet, error) { return vm.StartFleet(ctx, s.qemu, opts) })
+	return opts, opts.Check()
 }
 
-// runFleet runs machines until they end or the user ends them, which is success.
-func (a *app) runFleet(ctx context.Context, f *runFlags, c *clusterFlags, start func(context.Context) (*vm.Fleet, error)) (err error) {
-	fleet, err := start(ctx)
-	if err != nil {
-		return err
-	}
-	defer fleet.Close()
-	if c.capture != "" {
-		file, err := os.OpenFile(c.capture, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-		if err != nil {
-			return fault.Wrap(fault.Usage, err, "name a file that can be written with --capture")
+// fleetRun is a run of several machines.
+type fleetRun struct {
+	*runFlags
+	*stage
+	capture *captureFile // or nil
+}
+
+// run lets machines run until they end or the user ends them, which is success. What went wrong
+// beside is told when it happens and ends nothing; unless the user ends the run, it is the error.
+func (r *fleetRun) run(ctx context.Context, opts vm.FleetOptions) error {
+	fleet, err := vm.StartFleet(ctx, r.qemu, opts)
+	if err == nil {
+		if r.capture != nil {
+			r.capture.start()
+			fleet.Capture(r.capture)
 		}
-		defer file.Close()
-		fleet.Capture(file)
+		err = r.follow(ctx, fleet)
+		fleet.Close()
 	}
+	if r.capture != nil {
+		if failed := r.capture.close(); ctx.Err() == nil {
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
+}
+
+// follow shows how machines come up and returns when the run is over.
+func (r *fleetRun) follow(ctx context.Context, fleet *vm.Fleet) error {
 	if err := fleet.WaitReady(ctx); err != nil {
 		return err
 	}
-	r := fleet.Result()
-	if f.timeline != "" {
-		if err := writeFleetTimeline(f.timeline, r); err != nil {
-			return err
+	result := fleet.Result()
+	var late error
+	if r.timeline != "" {
+		if late = writeFleetTimeline(r.timeline, result); late != nil {
+			fmt.Fprintf(r.talk, "%s\n", late)
 		}
 	}
-	if f.json {
-		if err := writeJSON(a.Out, r); err != nil {
+	if r.json {
+		if err := writeJSON(r.out, result); err != nil {
 			return err
 		}
 	} else {
-		printFleet(a.Out, r)
+		printFleet(r.out, result)
 	}
-	if f.once {
-		return nil
+	if r.once {
+		return late
 	}
-	if !f.json {
-		fmt.Fprintln(a.Out, "running until Ctrl-C")
+	if !r.json {
+		fmt.Fprintln(r.out, "running until Ctrl-C")
 	}
-	return fleet.WaitEnd(ctx)
+	err := fleet.WaitEnd(ctx)
+	if ctx.Err() == nil {
+		return errors.Join(err, late)
+	}
+	if err != nil {
+		fmt.Fprintf(r.talk, "\nhad ended before:\n%s\n", err)
+	}
+	return nil
 }
 
 // clusterImages says which image each host boots, building what is not up to date.

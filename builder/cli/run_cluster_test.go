@@ -16,6 +16,7 @@ import (
 func TestRunClusterRefuses(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	missing := filepath.Join(dir, "missing", "file")
 	index := `{"apiVersion":"imgbuild.io/v1alpha1","kind":"ClusterIndex","name":"demo","endpoint":"10.0.0.9:6443","endpointMode":"vip","vip":"10.0.0.9",
 "apiPort":6443,"pkiMode":"shared","subnet":"10.0.0.0/24","hosts":[{"name":"cp-1","role":"control-plane","address":"10.0.0.1","dhcp":false,"mac":"52:54:00:00:00:01","platform":"metal","ignition":"cp-1.ign"}]}`
 	if err := os.WriteFile(filepath.Join(dir, "cluster.json"), []byte(index), 0o600); err != nil {
@@ -31,6 +32,14 @@ func TestRunClusterRefuses(t *testing.T) {
 		{"unknown host", []string{"--cluster", dir, "--only", "cp-1,cp-7"}, fault.Usage, `no host "cp-7"`},
 		{"flags of one machine", []string{"--cluster", dir, "--ignition", "x.ign"}, fault.Usage, "--ignition is for a single machine"},
 		{"hosts without a cluster", []string{"--only", "cp-1"}, fault.Usage, "name a rendered cluster with --cluster"},
+		{"accelerator", []string{"--cluster", dir, "--accel", "hax"}, fault.Usage, "allowed are auto, kvm and tcg"},
+		{"accelerator of one machine", []string{"--profile", "node", "--accel", "hax"}, fault.Usage, "allowed are auto, kvm and tcg"},
+		{"disk", []string{"--cluster", dir, "--disk-size", "8 GB"}, fault.Usage, "give --disk-size as a quantity"},
+		{"disk of one machine", []string{"--profile", "node", "--disk-size", "8 GB"}, fault.Usage, "give --disk-size as a quantity"},
+		{"more than the host has", []string{"--cluster", dir, "--memory", "100000000"}, fault.Machine, "start fewer machines, or smaller ones"},
+		{"time line", []string{"--cluster", dir, "--memory", "64", "--timeline", missing}, fault.Usage, "with --timeline"},
+		{"time line of one machine", []string{"--profile", "node", "--timeline", missing}, fault.Usage, "with --timeline"},
+		{"capture", []string{"--cluster", dir, "--memory", "64", "--capture", missing}, fault.Usage, "with --capture"},
 		{"two images", []string{"--cluster", dir, "--image", "a", "--profile", "b"}, fault.Usage, "--image and --profile"},
 	} {
 		o := run(t, append([]string{"run"}, c.args...)...)

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"os/exec"
+	signals "os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/imgbuild/imgbuild/builder/build/buildtest"
+	"github.com/imgbuild/imgbuild/builder/cli"
 	"github.com/imgbuild/imgbuild/builder/fault"
 )
 
@@ -39,9 +42,12 @@ func (s *site) hold(pkg buildtest.Package) chan struct{} {
 
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
-	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
+			if signals.Ignored(signal) {
+				t.Skip("the tests themselves were started by nohup")
+			}
 			s := newSite(t).warm(t)
 			kmod := s.Package(t, "kmod")
 			reached := s.hold(kmod)
@@ -60,6 +66,25 @@ func TestInterrupted(t *testing.T) {
 				t.Errorf("the next build fetched %q, want only what the first had not finished", r)
 			}
 		})
+	}
+}
+
+// Who is started by nohup goes on when the terminal ends.
+func TestNohup(t *testing.T) {
+	const started = "IMGBUILD_TEST_NOHUP"
+	if ends := slices.Contains(cli.EndingSignals(), os.Signal(syscall.SIGHUP)); ends == signals.Ignored(syscall.SIGHUP) {
+		t.Errorf("the end of the terminal ends the work: %t", ends)
+	}
+	if os.Getenv(started) != "" {
+		if !signals.Ignored(syscall.SIGHUP) {
+			t.Error("not started as nohup does")
+		}
+		return
+	}
+	cmd := exec.Command("sh", "-c", `trap "" HUP; exec "$0" -test.run='^TestNohup$'`, os.Args[0])
+	cmd.Env = append(os.Environ(), started+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // translationCache is the size of TCG's code cache in MiB. A node that runs a control plane
@@ -34,7 +35,7 @@ func Arguments(s Spec, root string) []string {
 	args = append(args,
 		"-smp", "cpus="+strconv.Itoa(s.CPUs)+",sockets=1,cores="+strconv.Itoa(s.CPUs)+",threads=1",
 		"-m", "size="+strconv.Itoa(s.MemoryMiB)+"M",
-		"-rtc", "base=utc",
+		"-rtc", "base="+clockBase(s.Clock),
 		"-boot", "menu=off,strict=on",
 		"-blockdev", blockdev(map[string]any{"node-name": "code", "driver": "raw", "read-only": true,
 			"file": map[string]any{"driver": "file", "filename": code, "read-only": true}}),
@@ -85,6 +86,13 @@ func Arguments(s Spec, root string) []string {
 	return args
 }
 
+func clockBase(t time.Time) string {
+	if t.IsZero() {
+		return "utc"
+	}
+	return t.UTC().Format("2006-01-02T15:04:05")
+}
+
 // emulatedArguments are what a kernel on an emulated CPU is told besides its own command line.
 // The time stamp counter follows the host's clock, and a busy host must not make the kernel
 // give it up for a timer that costs an exit per reading. There is no speculation to mitigate.
@@ -122,8 +130,9 @@ func productArguments(s Spec) (args []string) {
 	return args
 }
 
-// noFlush ignores the guest's requests to reach stable storage: the overlay does not outlive
-// the run, and a killed QEMU loses nothing that the host kernel has.
+// noFlush ignores the guest's requests to reach stable storage: a killed QEMU loses nothing that
+// the host kernel has. A disk that is kept can be damaged by a power cut of the host alone;
+// then it is removed and the machine begins anew.
 var noFlush = map[string]any{"no-flush": true}
 
 func diskArguments(s Spec) []string {

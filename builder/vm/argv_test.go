@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files and fail")
@@ -20,7 +21,8 @@ func TestArguments(t *testing.T) {
 			KernelArguments: []string{"debug", "x=1,2"},
 			NICs:            []NIC{{MAC: "52:54:00:00:00:01", Stream: "/run/a,b.sock"}, {}}},
 		"matched": {Image: "/out/node.raw", UUID: "8e2b4b4c-0d0c-4c5f-9c52-0b8a3f4a1b2c", Serial: "S,1 x", Accel: TCG},
-		"direct":  {Kernel: "/k", Initrd: "/i", Append: "console=ttyS0", Accel: TCG, NoReboot: true},
+		"direct": {Kernel: "/k", Initrd: "/i", Append: "console=ttyS0", Accel: TCG, NoReboot: true,
+			Clock: time.Date(2031, 2, 3, 4, 5, 6, 7, time.FixedZone("", 3600))},
 	}
 	for name, s := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -17,7 +17,8 @@ import (
 )
 
 // prepare puts the overlay and the firmware's variables into s.Dir. What is already there
-// stays: it is the machine's disk and its memory of boot entries.
+// stays: it is the machine's disk and its memory of boot entries. A kill at any point leaves
+// each of the files whole or absent, and no disk without a word about its image.
 func prepare(ctx context.Context, t *tool.Set, s Spec) error {
 	if s.Image != "" {
 		if err := createOverlay(ctx, t, s); err != nil {
@@ -29,28 +30,34 @@ func prepare(ctx context.Context, t *tool.Set, s Spec) error {
 		return nil
 	}
 	_, template := firmware(t.Dir)
-	return copyFile(template, vars)
+	return appear(vars, func(temporary string) error { return copyFile(template, temporary) })
 }
 
 func createOverlay(ctx context.Context, t *tool.Set, s Spec) error {
 	overlay := filepath.Join(s.Dir, overlayFile)
-	if _, err := os.Stat(overlay); err == nil {
-		return nil
-	}
 	image, err := filepath.Abs(s.Image)
 	if err != nil {
 		return err
 	}
-	info, err := os.Stat(image)
+	if _, err := os.Stat(overlay); err == nil {
+		return sameBase(s.Dir, image)
+	}
+	is, err := identify(image)
 	if err != nil {
 		return err
 	}
-	size := max(s.DiskSize, info.Size())
-	if _, err := t.Run(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw",
-		"-o", "cluster_size=64k,lazy_refcounts=on", "-b", image, overlay, strconv.FormatInt(size, 10)); err != nil {
-		return fault.Wrap(fault.Machine, fmt.Errorf("creating the overlay of %s: %w", image, err), "check the free space and the permissions of "+s.Dir)
+	if err := is.write(s.Dir); err != nil {
+		return err
 	}
-	return nil
+	size := max(s.DiskSize, is.Size)
+	return appear(overlay, func(temporary string) error {
+		_, err := t.Run(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw",
+			"-o", "cluster_size=64k,lazy_refcounts=on", "-b", image, temporary, strconv.FormatInt(size, 10))
+		if err != nil {
+			err = fmt.Errorf("creating the overlay of %s: %w", image, err)
+		}
+		return fault.Wrap(fault.Machine, err, "check the free space and the permissions of "+s.Dir)
+	})
 }
 
 func copyFile(from, to string) error {

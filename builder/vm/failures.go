@@ -2,10 +2,18 @@
 
 package vm
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // failureLimit is how often first boot may fail in one boot before the run gives up.
 const failureLimit = 3
+
+// beginLimit is how long first boot may take to begin again after it failed. What will not get
+// better by itself is not started again; what may is, after five seconds and however long an
+// emulated machine on a busy host takes to start a program.
+const beginLimit = 2 * time.Minute
 
 // trapBreakpoint is the kernel's name for an int3 that nobody expects.
 const trapBreakpoint = "int3"
@@ -14,6 +22,7 @@ const trapBreakpoint = "int3"
 // that was just switched on. It is not safe for concurrent use.
 type Failures struct {
 	failed    int  // attempts of first boot, in this boot
+	began     bool // an attempt after the last that failed
 	stale     bool // an int3 was met in this boot
 	restarted bool // because of one
 }
@@ -47,8 +56,11 @@ func (f *Failures) Judge(e Event, a Accel) Verdict {
 	switch e.Kind {
 	case Oopsed:
 		f.stale = f.stale || e.Name == trapBreakpoint
+	case FirstbootStarted:
+		f.began = true
 	case NodeFailed:
 		// What failed once may have been too early.
+		f.began = false
 		if f.failed++; f.failed >= failureLimit {
 			return Ended
 		}
@@ -64,8 +76,20 @@ func (f *Failures) Judge(e Event, a Accel) Verdict {
 	return GoesOn
 }
 
+// Attempts is how many attempts of first boot have failed in this boot.
+func (f *Failures) Attempts() int { return f.failed }
+
+// GivenUp says whether the boot stands where the given attempt failed, which is the end of it
+// when beginLimit has passed since.
+func (f *Failures) GivenUp(attempt int) bool { return f.failed == attempt && !f.began }
+
 // Rebooted begins the machine's next boot.
 func (f *Failures) Rebooted() { f.failed, f.stale = 0, false }
+
+// noFurther is the error of a boot in which first boot does not try again after an event.
+func noFurther(e Event) error {
+	return fmt.Errorf("%w\n  first boot does not try again: this stays so until it is corrected", notStarted(e))
+}
 
 // notStarted is the error of a boot that an event has ended.
 func notStarted(e Event) error {

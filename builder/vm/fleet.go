@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/imgbuild/imgbuild/builder/fault"
@@ -33,9 +34,15 @@ type FleetOptions struct {
 	// API lists host:port of the API server, tried in order: the endpoint, then the control
 	// planes themselves.
 	API []string
+	// Resolvers are addresses besides the gateway's own at which DNS is asked, Fronts are
+	// addresses that the gateway leads to machines.
+	Resolvers []netip.Addr
+	Fronts    []*gateway.Front
 	// Kubeconfig is an administrator's for the cluster; while the fleet runs it leads through
 	// a proxy into the segment. Without one only consoles tell when hosts are Ready.
 	Kubeconfig string
+	// Fetch gets a kubeconfig that only the cluster can make, where there is none.
+	Fetch *Fetch
 	// Dir keeps a directory per host; one that exists is continued with.
 	Dir string
 	// Seed decides which frames lossy links drop.
@@ -74,6 +81,18 @@ const (
 	FleetTimeout   = 30 * time.Minute
 )
 
+// machine is what all have in common, with a size.
+func (o FleetOptions) machine() Spec {
+	s := o.Machine
+	if s.CPUs == 0 {
+		s.CPUs = FleetCPUs
+	}
+	if s.MemoryMiB == 0 {
+		s.MemoryMiB = FleetMemoryMiB
+	}
+	return s
+}
+
 // Fleet is several machines, the switch between them and the gateway to them.
 type Fleet struct {
 	Switch  *ethernet.Switch
@@ -84,10 +103,15 @@ type Fleet struct {
 
 	opts   FleetOptions
 	tools  *tool.Set
-	api    *fleetAPI // nil without a kubeconfig
+	api    atomic.Pointer[fleetAPI] // nil without a kubeconfig
 	ctx    context.Context
 	cancel context.CancelFunc
 	emitMu sync.Mutex
+	// release lets others use Dir.
+	release func()
+	// news is closed, and another made, whenever an outcome changes.
+	newsMu sync.Mutex
+	news   chan struct{}
 	// watching are the goroutines that end with ctx.
 	watching sync.WaitGroup
 }
@@ -95,19 +119,14 @@ type Fleet struct {
 // StartFleet makes the segment and switches every machine on. It returns while they boot; they
 // end with ctx.
 func StartFleet(ctx context.Context, t *tool.Set, o FleetOptions) (*Fleet, error) {
-	if o.Machine.CPUs == 0 {
-		o.Machine.CPUs = FleetCPUs
-	}
-	if o.Machine.MemoryMiB == 0 {
-		o.Machine.MemoryMiB = FleetMemoryMiB
-	}
+	o.Machine = o.machine()
 	if o.Timeout == 0 {
 		o.Timeout = FleetTimeout
 	}
 	if len(o.Hosts) == 0 {
 		return nil, fault.New(fault.Usage, "name at least one host", "there is no host to start")
 	}
-	f := &Fleet{opts: o, tools: t}
+	f := &Fleet{opts: o, tools: t, news: make(chan struct{})}
 	f.ctx, f.cancel = context.WithCancel(ctx)
 	if err := f.start(); err != nil {
 		f.Close()
@@ -118,19 +137,25 @@ func StartFleet(ctx context.Context, t *tool.Set, o FleetOptions) (*Fleet, error
 
 func (f *Fleet) start() error {
 	o := &f.opts
+	var err error
+	if f.release, err = claim(o.Dir); err != nil {
+		return err
+	}
 	f.Switch = ethernet.New(ethernet.Options{Seed: o.Seed})
-	config := gateway.Config{Network: o.Network, Names: o.Names}
+	config := gateway.Config{Network: o.Network, Names: o.Names, Resolvers: o.Resolvers, Fronts: o.Fronts}
 	for _, h := range o.Hosts {
 		if h.DHCP {
 			config.Leases = append(config.Leases, gateway.Lease{MAC: h.MAC, Address: h.Address})
 		}
 	}
-	var err error
 	if f.Gateway, err = gateway.New(f.Switch, config); err != nil {
 		return fault.Wrap(fault.Machine, err, "correct the hosts' network")
 	}
+	if err := f.findKubeconfig(); err != nil {
+		return err
+	}
 	if o.Kubeconfig != "" {
-		if f.api, err = newFleetAPI(o.Kubeconfig, o.API, f.Gateway); err != nil {
+		if err := f.lead(); err != nil {
 			return err
 		}
 	}
@@ -151,10 +176,17 @@ func (f *Fleet) start() error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if f.api != nil {
+	if f.api.Load() != nil {
 		f.watching.Go(f.watch)
 	}
 	return nil
+}
+
+// lead lets the kubeconfig lead into the segment.
+func (f *Fleet) lead() error {
+	api, err := newFleetAPI(f.opts.Kubeconfig, f.opts.API, f.Gateway)
+	f.api.Store(api)
+	return err
 }
 
 // newMember prepares a machine's directory and its port on the switch.
@@ -184,44 +216,6 @@ func (f *Fleet) Member(name string) *Member {
 	return nil
 }
 
-// WaitReady returns when every machine that is switched on is Ready, or at the first that
-// failed or ended.
-func (f *Fleet) WaitReady(ctx context.Context) error {
-	limit := time.NewTimer(f.opts.Timeout)
-	defer limit.Stop()
-	failed := f.firstFailure()
-	for _, m := range f.Members {
-		outcome := m.current()
-		if outcome == nil {
-			continue // switched off
-		}
-		select {
-		case <-outcome.settled:
-			if outcome.err != nil {
-				return hostError(m, outcome.err)
-			}
-		case err := <-failed:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-limit.C:
-			return hostError(m, m.machineFailure(fmt.Errorf("the node was not Ready after %s", f.opts.Timeout)))
-		}
-	}
-	return nil
-}
-
-// firstFailure delivers the failure of any machine.
-func (f *Fleet) firstFailure() <-chan error {
-	failed := make(chan error, len(f.Members))
-	for _, m := range f.Members {
-		if o := m.current(); o != nil {
-			context.AfterFunc(o.failed, func() { failed <- hostError(m, o.err) })
-		}
-	}
-	return failed
-}
-
 func hostError(m *Member, err error) error { return fmt.Errorf("host %s: %w", m.Host.Name, err) }
 
 func (f *Fleet) emit(host string, e Event) {
@@ -235,41 +229,24 @@ func (f *Fleet) emit(host string, e Event) {
 // Close switches every machine off and returns when nothing of the fleet runs any more.
 func (f *Fleet) Close() {
 	f.cancel()
+	if api := f.api.Load(); api != nil {
+		api.close() // first: whoever is in a hurry ends this process before the machines have ended
+	}
 	var all sync.WaitGroup
 	for _, m := range f.Members {
 		all.Go(m.Stop)
 	}
 	all.Wait()
 	f.watching.Wait()
-	if f.api != nil {
-		f.api.close()
-	}
 	if f.Gateway != nil {
 		f.Gateway.Close()
 	}
 	if f.Switch != nil {
 		f.Switch.Close()
 	}
-}
-
-// WaitEnd returns when ctx ends, which is success, or when every machine has ended by itself.
-func (f *Fleet) WaitEnd(ctx context.Context) error {
-	var errs []error
-	for _, m := range f.Members {
-		machine := m.Machine()
-		if machine == nil {
-			continue
-		}
-		select {
-		case <-machine.Exited():
-			if err := machine.Err(); err != nil && ctx.Err() == nil {
-				errs = append(errs, hostError(m, err))
-			}
-		case <-ctx.Done():
-			return nil
-		}
+	if f.release != nil {
+		f.release()
 	}
-	return errors.Join(errs...)
 }
 
 // Capture writes every frame that the hosts and the gateway send from now on to w, as pcap.

@@ -44,7 +44,10 @@ func newFleetAPI(kubeconfig string, addresses []string, g *gateway.Gateway) (*fl
 	if a.proxy, err = g.Proxy(); err != nil {
 		return nil, err
 	}
-	return a, setProxy(kubeconfig, a.proxy)
+	if err := setProxy(kubeconfig, a.proxy); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 func (a *fleetAPI) close() { _ = setProxy(a.kubeconfig, "") } // a stale proxy is replaced by the next run
@@ -130,10 +133,11 @@ func (a *fleetAPI) transport(address string) *http.Transport {
 // Ask gets a path of the API at an address (host:port) of the segment over a connection of
 // its own, as an administrator, and wants the answer 200.
 func (f *Fleet) Ask(ctx context.Context, address, path string) error {
-	if f.api == nil {
+	api := f.api.Load()
+	if api == nil {
 		return errors.New("the fleet has no kubeconfig")
 	}
-	w := &watcher{url: "https://" + address, client: f.api.client(address)}
+	w := &watcher{url: "https://" + address, client: api.client(address)}
 	return w.get(ctx, path, nil)
 }
 
@@ -153,8 +157,9 @@ func (f *Fleet) watch() {
 		return false
 	}
 	var all sync.WaitGroup
-	for _, address := range f.api.addresses {
-		w := &watcher{url: "https://" + address, stream: f.api.streamClient(address)}
+	api := f.api.Load()
+	for _, address := range api.addresses {
+		w := &watcher{url: "https://" + address, stream: api.streamClient(address)}
 		all.Go(func() {
 			for f.ctx.Err() == nil {
 				// It ends when the server does, or as it was told to.

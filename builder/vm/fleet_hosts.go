@@ -3,7 +3,9 @@
 package vm
 
 import (
+	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -15,6 +17,7 @@ import (
 	"github.com/imgbuild/imgbuild/builder/cluster"
 	"github.com/imgbuild/imgbuild/builder/fault"
 	"github.com/imgbuild/imgbuild/builder/vm/ethernet"
+	"github.com/imgbuild/imgbuild/builder/vm/gateway"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 )
 
@@ -25,9 +28,10 @@ var defaultSegment = netip.MustParsePrefix("10.53.0.0/24")
 // hardware address for every host, and the names they know each other by. Only hosts that
 // only lists are started; with none listed all are. Images and Dir are left to the caller.
 func ClusterFleet(dir string, ix *cluster.Index, only []string) (o FleetOptions, err error) {
+	const correct = "correct cluster.yaml and render the cluster again"
 	network, err := segmentNetwork(ix)
 	if err != nil {
-		return o, fault.Wrap(fault.Config, err, "correct cluster.yaml and render the cluster again")
+		return o, fault.Wrap(fault.Config, err, correct)
 	}
 	taken := map[netip.Addr]bool{}
 	for _, text := range append([]string{ix.VIP, ix.Gateway}, addresses(ix)...) {
@@ -52,6 +56,10 @@ func ClusterFleet(dir string, ix *cluster.Index, only []string) (o FleetOptions,
 		if err != nil {
 			return o, err
 		}
+		wanted := len(only) == 0 || slices.Contains(only, h.Name)
+		if len(h.Interfaces) > 0 && wanted {
+			return o, fault.Wrap(fault.Config, namedInterface(h), correct)
+		}
 		if !host.Address.IsValid() {
 			host.Address = free(network, pool, taken)
 			taken[host.Address] = true
@@ -60,7 +68,7 @@ func ClusterFleet(dir string, ix *cluster.Index, only []string) (o FleetOptions,
 		if h.Role == node.ControlPlane {
 			controlPlanes = append(controlPlanes, host.Address)
 		}
-		if len(only) == 0 || slices.Contains(only, h.Name) {
+		if wanted {
 			o.Hosts = append(o.Hosts, host)
 		}
 	}
@@ -70,10 +78,60 @@ func ClusterFleet(dir string, ix *cluster.Index, only []string) (o FleetOptions,
 		}
 	}
 	o.API = endpoints(ix, o.Names, controlPlanes)
-	if ix.Kubeconfig != "" {
+	o.Resolvers = resolvers(ix, taken)
+	if ix.VIPProvider == node.VIPExternal {
+		if o.Fronts, err = loadBalancer(ix, controlPlanes); err != nil {
+			return o, fault.Wrap(fault.Config, err, correct)
+		}
+	}
+	switch {
+	case ix.Kubeconfig != "":
 		o.Kubeconfig = filepath.Join(dir, ix.Kubeconfig)
+	case ix.PKIMode == node.PKIGenerate:
+		servers := o.API
+		o.Fetch = &Fetch{File: filepath.Join(dir, cluster.KubeconfigFile),
+			Get: func(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error)) error {
+				_, err := cluster.Kubeconfig(ctx, dir, cluster.Way{Dial: dial, Servers: servers})
+				return err
+			}}
 	}
 	return o, nil
+}
+
+// namedInterface is the error of a host that would wait for an interface forever: machines have
+// one, and how their kernel calls it is not for a cluster file to know.
+func namedInterface(h cluster.IndexHost) error {
+	i := h.Interfaces[0]
+	return fmt.Errorf("host %s: %s is %q, and virtual machines have no interface of that name; leave it to match.mac, or name members of a bond by their MAC addresses", h.Name, i.Key, i.Name)
+}
+
+// resolvers are the DNS servers that hosts were told of and that nobody else on the segment is.
+func resolvers(ix *cluster.Index, taken map[netip.Addr]bool) (out []netip.Addr) {
+	for _, text := range ix.DNS {
+		if a, err := netip.ParseAddr(text); err == nil && a.Is4() && !taken[a] {
+			taken[a] = true
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// loadBalancer stands in for the one that a cluster with an address of its own brings along.
+func loadBalancer(ix *cluster.Index, controlPlanes []netip.Addr) ([]*gateway.Front, error) {
+	vip, err := netip.ParseAddr(ix.VIP)
+	_, port, errPort := net.SplitHostPort(ix.Endpoint)
+	number, errNumber := strconv.ParseUint(port, 10, 16)
+	if err := errors.Join(err, errPort, errNumber); err != nil {
+		return nil, fmt.Errorf("vip.address %q, endpoint %q: %w", ix.VIP, ix.Endpoint, err)
+	}
+	if !vip.Is4() {
+		return nil, fmt.Errorf("vip.address %s: a segment of virtual machines is IPv4", vip)
+	}
+	front := &gateway.Front{Address: netip.AddrPortFrom(vip, uint16(number))}
+	for _, a := range controlPlanes {
+		front.To = append(front.To, netip.AddrPortFrom(a, uint16(ix.APIPort)))
+	}
+	return []*gateway.Front{front}, nil
 }
 
 // endpoints are the addresses of the API in the order in which they are tried. It teaches
@@ -102,7 +160,7 @@ func segmentNetwork(ix *cluster.Index) (netip.Prefix, error) {
 			return p, fmt.Errorf("hostNetwork.subnet %q: a segment of virtual machines is IPv4", ix.Subnet)
 		}
 		network = p
-	} else if known := append(addresses(ix), ix.VIP); known[0] != "" {
+	} else if known := append(addresses(ix), inside(ix)...); len(known) > 0 {
 		a, err := netip.ParseAddr(known[0])
 		if err != nil || !a.Is4() {
 			return network, fmt.Errorf("address %q: a segment of virtual machines is IPv4", known[0])
@@ -112,12 +170,21 @@ func segmentNetwork(ix *cluster.Index) (netip.Prefix, error) {
 	if network.Bits() > 28 {
 		return network, fmt.Errorf("hostNetwork.subnet %s: too small for a segment of virtual machines; at most /28", network)
 	}
-	for _, text := range append(addresses(ix), ix.VIP) {
+	for _, text := range append(addresses(ix), inside(ix)...) {
 		if a, err := netip.ParseAddr(text); err == nil && !network.Contains(a) {
 			return network, fmt.Errorf("address %s is outside %s, and all virtual machines are on one segment", a, network.Masked())
 		}
 	}
 	return network, nil
+}
+
+// inside is the virtual address where it has to be one of the segment: hosts send what is for a
+// load balancer elsewhere to their router.
+func inside(ix *cluster.Index) []string {
+	if ix.VIP == "" || ix.VIPProvider == node.VIPExternal {
+		return nil
+	}
+	return []string{ix.VIP}
 }
 
 // addresses are those of hosts that have one.

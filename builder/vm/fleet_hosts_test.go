@@ -83,6 +83,42 @@ func TestClusterFleetVariants(t *testing.T) {
 	}
 }
 
+// What nobody on the segment would be is played by the gateway: the load balancer that a cluster
+// brings along, wherever its address is, and resolvers.
+func TestClusterFleetStandsIn(t *testing.T) {
+	for vip, network := range map[string]string{"192.168.7.10": "192.168.7.2/24", "203.0.113.9": "192.168.7.2/24"} {
+		ix := index()
+		ix.VIPProvider, ix.VIP, ix.Endpoint = node.VIPExternal, vip, "api.demo.test:8443"
+		ix.DNS = []string{"192.168.7.2", "192.168.7.53", "192.168.7.3", "198.51.100.1", "fd00::53"}
+		o, err := ClusterFleet("/d", ix, nil)
+		if err != nil || o.Network.String() != network || len(o.Fronts) != 1 {
+			t.Fatalf("%s: %s %v %v", vip, o.Network, o.Fronts, err)
+		}
+		if f := o.Fronts[0]; f.Address.String() != vip+":8443" || fmt.Sprint(f.To) != "[192.168.7.1:6443 192.168.7.3:6443]" {
+			t.Errorf("%s leads to %v", f.Address, f.To)
+		}
+		// The gateway and a host are on the segment already.
+		if got := fmt.Sprint(o.Resolvers); got != "[192.168.7.53 198.51.100.1]" {
+			t.Errorf("resolvers %s", got)
+		}
+		if o.Names["api.demo.test"][0].String() != vip {
+			t.Errorf("names %v", o.Names)
+		}
+	}
+	if o, err := ClusterFleet("/d", index(), nil); err != nil || o.Fronts != nil || o.Resolvers != nil || o.Fetch != nil {
+		t.Errorf("nobody is missing: %+v %v", o, err)
+	}
+	ix := index()
+	ix.PKIMode, ix.Kubeconfig = node.PKIGenerate, ""
+	if o, err := ClusterFleet("/d", ix, nil); err != nil || o.Kubeconfig != "" || o.Fetch == nil || o.Fetch.File != "/d/admin.conf" {
+		t.Errorf("authorities of its own: %+v %v", o.Fetch, err)
+	}
+	ix.Hosts[0].Interfaces = []cluster.IndexInterface{{Name: "eno1", Key: "hostNetwork.interface"}}
+	if _, err := ClusterFleet("/d", ix, []string{"w-1"}); err != nil {
+		t.Errorf("a host that is left out: %v", err)
+	}
+}
+
 func TestClusterFleetErrors(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -97,6 +133,11 @@ func TestClusterFleetErrors(t *testing.T) {
 		{"IPv6 address", func(ix *cluster.Index) { ix.Subnet, ix.Hosts[0].Address = "", "fd00::1" }, nil, fault.Config, "is IPv4"},
 		{"other subnet", func(ix *cluster.Index) { ix.Hosts[1].Address = "192.168.8.3" }, nil, fault.Config, "192.168.8.3 is outside 192.168.7.0/24"},
 		{"bad hardware address", func(ix *cluster.Index) { ix.Hosts[2].MAC = "52:54" }, nil, fault.Config, "host w-1"},
+		{"named interface", func(ix *cluster.Index) {
+			ix.Hosts[1].Interfaces = []cluster.IndexInterface{{Name: "eno1", Key: "vip.interface"}}
+		}, nil, fault.Config, `host cp-2: vip.interface is "eno1"`},
+		{"load balancer without an address", func(ix *cluster.Index) { ix.VIPProvider, ix.VIP = node.VIPExternal, "" }, nil, fault.Config, "vip.address"},
+		{"load balancer of another family", func(ix *cluster.Index) { ix.VIPProvider, ix.VIP = node.VIPExternal, "fd00::9" }, nil, fault.Config, "is IPv4"},
 		{"tiny", func(ix *cluster.Index) { ix.Subnet = "192.168.7.0/30" }, nil, fault.Config, "too small"},
 	} {
 		ix := index()

@@ -29,7 +29,10 @@ type FleetHostReady struct {
 
 // Result says how the machines came up.
 func (f *Fleet) Result() *FleetResult {
-	r := &FleetResult{Kubeconfig: f.opts.Kubeconfig}
+	r := &FleetResult{}
+	if api := f.api.Load(); api != nil {
+		r.Kubeconfig = api.kubeconfig
+	}
 	lines := make([]hostLine, 0, len(f.Members))
 	for _, m := range f.Members {
 		machine, line := m.Machine(), m.Timeline()

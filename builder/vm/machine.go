@@ -39,8 +39,10 @@ type Machine struct {
 	ownDir  bool
 
 	// onReset is called, from the monitor's goroutine, when the guest or Reset resets the
-	// machine; console times count from that moment.
+	// machine; console times count from that moment. onDisk is told of the first error of a disk.
 	onReset func()
+	onDisk  func(paused bool, err error)
+	disk    sync.Once
 
 	exited chan struct{}
 	once   sync.Once
@@ -58,6 +60,9 @@ type hooks struct {
 	note func(string)
 	// reset is called when the machine was reset.
 	reset func()
+	// disk is told the first time that the host cannot do what the guest wants of a disk. A
+	// paused guest does nothing any more.
+	disk func(paused bool, err error)
 }
 
 // start runs QEMU for a completed spec and returns when its monitor answers.
@@ -70,7 +75,7 @@ func start(ctx context.Context, t *tool.Set, s Spec, ownDir bool, h hooks) (*Mac
 	// The kernel kills QEMU when the thread that started it goes; the group lets Kill reach
 	// whatever QEMU started.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	m := &Machine{Spec: s, cmd: cmd, stderr: &bytes.Buffer{}, ownDir: ownDir, onReset: h.reset, exited: make(chan struct{})}
+	m := &Machine{Spec: s, cmd: cmd, stderr: &bytes.Buffer{}, ownDir: ownDir, onReset: h.reset, onDisk: h.disk, exited: make(chan struct{})}
 	cmd.Stderr = m.stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -136,14 +141,33 @@ func (m *Machine) connect(ctx context.Context) (*qmp, error) {
 }
 
 // event handles what QEMU reports on its own.
-func (m *Machine) event(name string, _ json.RawMessage) {
-	if name != "RESET" {
-		return
+func (m *Machine) event(name string, data json.RawMessage) {
+	switch name {
+	case "RESET":
+		m.console.restart()
+		if m.onReset != nil {
+			m.onReset()
+		}
+	case "BLOCK_IO_ERROR":
+		if m.onDisk != nil {
+			m.disk.Do(func() { m.onDisk(diskError(m.Spec.Dir, data)) })
+		}
 	}
-	m.console.restart()
-	if m.onReset != nil {
-		m.onReset()
+}
+
+// diskError reads a BLOCK_IO_ERROR. QEMU pauses the guest when the host's disk is full, and lets
+// it see any other error.
+func diskError(dir string, data json.RawMessage) (paused bool, err error) {
+	var e struct {
+		Action, Operation, Reason string
+		NoSpace                   bool
 	}
+	_ = json.Unmarshal(data, &e) // what it does not say stays empty
+	if e.NoSpace {
+		return e.Action == "stop", fault.New(fault.NoSpace, "make room there and run it again: the machine continues with the disk it has",
+			"no space is left for the disk of the machine in %s", dir)
+	}
+	return e.Action == "stop", fault.New(fault.Machine, "look after the host's disk and its log", "%s of the machine's disk in %s: %s", e.Operation, dir, e.Reason)
 }
 
 // Exited is closed when the process has ended and all its output was read.

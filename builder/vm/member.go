@@ -3,7 +3,6 @@
 package vm
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -34,34 +33,27 @@ type Member struct {
 	machine  *Machine
 	outcome  *outcome // of the current boot; nil when switched off
 	failures Failures
+	ended    bool // by itself, since it was switched on
+	endErr   error
 }
 
-// outcome is how a boot went.
+// outcome is how a boot went. The member's lock guards it.
 type outcome struct {
-	settled chan struct{}
-	// failed ends when the boot settles with an error.
-	failed context.Context
-	fail   context.CancelFunc
-	once   sync.Once
-	err    error
-	since  time.Time
+	settled bool
+	err     error
+	since   time.Time
 }
 
-func newOutcome() *outcome {
-	o := &outcome{settled: make(chan struct{}), since: time.Now()}
-	o.failed, o.fail = context.WithCancel(context.Background())
-	return o
-}
-
-// settle decides once; it says whether it did.
-func (o *outcome) settle(err error) (first bool) {
-	o.once.Do(func() {
-		first, o.err = true, err
-		close(o.settled)
-		if err != nil {
-			o.fail()
-		}
-	})
+// settle decides once how a boot went; it says whether it did. Nil is no boot.
+func (m *Member) settle(o *outcome, err error) (first bool) {
+	m.mu.Lock()
+	if first = o != nil && !o.settled; first {
+		o.settled, o.err = true, err
+	}
+	m.mu.Unlock()
+	if first {
+		m.fleet.tell()
+	}
 	return first
 }
 
@@ -92,40 +84,76 @@ func (m *Member) Start() error {
 	// The name is relative to the directory, where QEMU is started.
 	s.NICs = []NIC{{MAC: m.Host.MAC.String(), Stream: linkSocket}}
 	s.KernelArguments = append(slices.Clone(s.KernelArguments), "systemd.show_status=1", "rd.systemd.show_status=1")
-	o := newOutcome()
 	m.mu.Lock()
-	m.outcome, m.failures = o, Failures{}
+	m.outcome, m.failures, m.ended, m.endErr = &outcome{since: time.Now()}, Failures{}, false, nil
 	m.mu.Unlock()
 	m.recorder.Reset()
-	machine, err := bootWith(m.fleet.ctx, m.fleet.tools, s, hooks{line: func(l Line) { m.line(o, l) },
-		note: func(text string) { m.note(0, text) }, reset: func() { m.rebooted(o) }})
+	machine, err := bootWith(m.fleet.ctx, m.fleet.tools, s, hooks{line: m.line, note: func(text string) { m.note(0, text) },
+		reset: m.rebooted, disk: m.diskFailed})
+	m.mu.Lock()
+	m.machine = machine
+	if err != nil {
+		m.outcome = nil
+	}
+	m.mu.Unlock()
 	if err != nil {
 		return hostError(m, err)
 	}
-	m.mu.Lock()
-	m.machine = machine
-	m.mu.Unlock()
 	m.recorder.mu.Lock()
 	m.recorder.Machine = fmt.Sprintf("QEMU %s, %d CPUs, %d MiB, UEFI", machine.Spec.Accel, machine.Spec.CPUs, machine.Spec.MemoryMiB)
 	m.recorder.mu.Unlock()
 	go func() {
 		<-machine.Exited()
-		err := machine.Err()
-		if err == nil {
-			err = errors.New("the machine was switched off")
+		if m.Machine() == machine && m.fleet.ctx.Err() == nil { // else it was switched off
+			m.gone(machine.since(), machine.Err(), machine.Failure)
 		}
-		o.settle(err)
 	}()
 	return nil
 }
 
-// rebooted begins another boot of the same machine.
-func (m *Member) rebooted(o *outcome) {
+// gone notes that the machine has ended by itself: with an error, or because the guest switched
+// it off. Explained adds what it said last.
+func (m *Member) gone(at time.Duration, err error, explained func(error) error) {
+	why := err
+	if why == nil {
+		why = explained(errors.New("the machine was switched off"))
+	}
+	m.mu.Lock()
+	o := m.outcome
+	m.ended, m.endErr = true, err
+	m.mu.Unlock()
+	if !m.settle(o, why) {
+		m.note(at, "this machine runs no more: "+brief(why))
+		m.fleet.tell()
+	}
+}
+
+// diskFailed ends the boot of a machine that can go no further, or says what it has met.
+func (m *Member) diskFailed(paused bool, err error) {
+	at := time.Duration(0)
+	if machine := m.Machine(); machine != nil {
+		at = machine.since()
+	}
+	m.note(at, brief(err))
+	if paused {
+		m.settle(m.current(), err)
+	}
+}
+
+// rebooted begins another boot of the same machine. Who waits for a boot that came to nothing
+// waits for this one, and one that was over is not taken for it.
+func (m *Member) rebooted() {
 	m.recorder.Reset()
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.failures.Rebooted()
-	o.since = time.Now()
+	if m.outcome != nil {
+		if m.outcome.settled {
+			m.outcome = &outcome{}
+		}
+		m.outcome.since = time.Now()
+	}
+	m.mu.Unlock()
+	m.fleet.tell()
 }
 
 // bootedAt is when the current boot began.
@@ -138,9 +166,9 @@ func (m *Member) bootedAt() time.Time {
 	return m.outcome.since
 }
 
-// line handles one console line of the boot o.
-func (m *Member) line(o *outcome, l Line) {
-	name, f := m.Host.Name, m.fleet
+// line handles one console line.
+func (m *Member) line(l Line) {
+	name, f, o := m.Host.Name, m.fleet, m.current()
 	if f.opts.Lines != nil {
 		f.emitMu.Lock()
 		f.opts.Lines(name, l)
@@ -151,7 +179,7 @@ func (m *Member) line(o *outcome, l Line) {
 		return
 	}
 	f.emit(name, e)
-	if e.Kind == NodeReady && f.api == nil {
+	if e.Kind == NodeReady && f.consolesTell() {
 		m.ready(o, e.At)
 	}
 	switch m.judge(e) {
@@ -159,8 +187,27 @@ func (m *Member) line(o *outcome, l Line) {
 		m.note(e.At, restartsBecause)
 	case Ended:
 		// A moment later, so that the lines that explain it are in the error.
-		time.AfterFunc(2*time.Second, func() { o.settle(m.machineFailure(notStarted(e))) })
+		time.AfterFunc(2*time.Second, func() { m.settle(o, m.machineFailure(notStarted(e))) })
+	case GoesOn:
+		if e.Kind == NodeFailed {
+			m.expectBegin(o, e)
+		}
 	}
+}
+
+// expectBegin ends the boot o if no attempt of first boot follows the one whose end e tells.
+func (m *Member) expectBegin(o *outcome, e Event) {
+	m.mu.Lock()
+	attempt := m.failures.Attempts()
+	m.mu.Unlock()
+	time.AfterFunc(beginLimit, func() {
+		m.mu.Lock()
+		over := m.failures.GivenUp(attempt) && m.outcome == o
+		m.mu.Unlock()
+		if over {
+			m.settle(o, m.machineFailure(noFurther(e)))
+		}
+	})
 }
 
 func (m *Member) judge(e Event) Verdict {
@@ -179,7 +226,7 @@ func (m *Member) note(at time.Duration, text string) {
 
 // ready notes that the boot o succeeded, at a time since it began.
 func (m *Member) ready(o *outcome, at time.Duration) {
-	if o.settle(nil) {
+	if m.settle(o, nil) {
 		e := Event{At: at, Kind: ReadySeen, Name: m.Host.Name, Uptime: -1}
 		m.recorder.Event(e)
 		m.fleet.emit(m.Host.Name, e)
@@ -214,6 +261,7 @@ func (m *Member) off(end func(*Machine)) {
 	machine := m.machine
 	m.machine, m.outcome = nil, nil
 	m.mu.Unlock()
+	m.fleet.tell()
 	if machine != nil {
 		end(machine)
 	}
@@ -224,7 +272,7 @@ func (m *Member) Wipe() error {
 	if m.Machine() != nil {
 		return hostError(m, errors.New("the disk of a running machine cannot be replaced"))
 	}
-	for _, name := range []string{overlayFile, varsFile} {
+	for _, name := range []string{overlayFile, baseFile, varsFile} {
 		if err := os.Remove(filepath.Join(m.Dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}

@@ -27,6 +27,7 @@ type Node struct {
 	opts     Options
 	recorder *Recorder
 	ca       *pki.Pair
+	ahead    time.Duration // of the machine's clock
 	ctx      context.Context
 	cancel   context.CancelFunc
 	watching sync.WaitGroup
@@ -58,6 +59,9 @@ func Start(ctx context.Context, t *tool.Set, o Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{opts: o, started: make(chan struct{})}
+	if !o.Spec.Clock.IsZero() {
+		n.ahead = time.Until(o.Spec.Clock)
+	}
 	n.ctx, n.cancel = context.WithCancel(ctx)
 	err := n.start(t)
 	if n.Machine != nil {
@@ -89,7 +93,7 @@ func (n *Node) start(t *tool.Set) error {
 	// initrd ends.
 	o.Spec.KernelArguments = append(slices.Clone(o.Spec.KernelArguments), "systemd.show_status=1", "rd.systemd.show_status=1")
 	n.arm()
-	if n.Machine, err = bootWith(n.ctx, t, o.Spec, hooks{line: n.line, note: func(text string) { n.note(0, text) }, reset: n.rebooted}); err != nil {
+	if n.Machine, err = bootWith(n.ctx, t, o.Spec, hooks{line: n.line, note: func(text string) { n.note(0, text) }, reset: n.rebooted, disk: n.diskFailed}); err != nil {
 		return err
 	}
 	s := n.Machine.Spec
@@ -102,7 +106,7 @@ func (n *Node) start(t *tool.Set) error {
 	}
 	if n.ca != nil {
 		n.Kubeconfig = filepath.Join(s.Dir, "admin.conf")
-		if err := writeKubeconfig(n.Kubeconfig, n.API, n.ca, time.Now()); err != nil {
+		if err := writeKubeconfig(n.Kubeconfig, n.API, n.ca, n.now()); err != nil {
 			return err
 		}
 	}
@@ -144,7 +148,7 @@ func (n *Node) watch() error {
 	if n.ca == nil {
 		return nil // the console alone decides
 	}
-	config, err := clientTLS(n.ca, time.Now())
+	config, err := clientTLS(n.ca, n.now)
 	if err != nil {
 		return err
 	}
@@ -161,6 +165,9 @@ func (n *Node) watch() error {
 	})
 	return nil
 }
+
+// now is what the machine's clock says, by which its certificates are valid.
+func (n *Node) now() time.Time { return time.Now().Add(n.ahead) }
 
 func (n *Node) observe(kind Kind) {
 	e := Event{At: n.Machine.since(), Kind: kind, Uptime: -1}
@@ -199,17 +206,63 @@ func (n *Node) line(l Line) {
 		n.note(e.At, restartsBecause)
 	case Ended:
 		// A moment later, so that the lines that explain it are in the error.
-		go func() {
-			select {
-			case <-time.After(2 * time.Second):
-			case <-n.ctx.Done():
-			}
-			if <-n.started; n.Machine == nil {
-				return
-			}
-			n.settle(n.Machine.Failure(notStarted(e)))
-		}()
+		n.failAfter(2*time.Second, func() error { return notStarted(e) })
+	case GoesOn:
+		if e.Kind == NodeFailed {
+			n.failAfter(beginLimit, n.unlessBegun(e))
+		}
 	}
+}
+
+// failAfter settles the current boot with an error that is asked for later, unless it is nil.
+func (n *Node) failAfter(d time.Duration, why func() error) {
+	n.mu.Lock()
+	boot := n.outcome
+	n.mu.Unlock()
+	go func() {
+		select {
+		case <-time.After(d):
+		case <-n.ctx.Done():
+		}
+		if <-n.started; n.Machine == nil {
+			return
+		}
+		n.mu.Lock()
+		current := n.outcome == boot
+		n.mu.Unlock()
+		if err := why(); err != nil && current {
+			n.settle(n.Machine.Failure(err))
+		}
+	}()
+}
+
+// unlessBegun is an error for as long as no attempt of first boot follows the one that an event
+// tells the end of.
+func (n *Node) unlessBegun(e Event) func() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	attempt := n.failures.Attempts()
+	return func() error {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.ctx.Err() == nil && n.failures.GivenUp(attempt) {
+			return noFurther(e)
+		}
+		return nil
+	}
+}
+
+// diskFailed ends the boot of a machine that can go no further, or says what it has met.
+func (n *Node) diskFailed(paused bool, err error) {
+	go func() { // who calls reads the answers that starting waits for
+		if <-n.started; n.Machine == nil {
+			return
+		}
+		n.note(n.Machine.since(), brief(err))
+		if paused {
+			n.settle(err)
+		}
+	}()
 }
 
 func (n *Node) judge(e Event) Verdict {

@@ -3,6 +3,8 @@
 package vm
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,6 +52,18 @@ func (r *Recorder) kernelAt(at time.Duration) {
 	if at = max(at, 0); !r.known || at < r.kernel {
 		r.kernel, r.known = at, true
 	}
+}
+
+// Standing says what was heard last.
+func (r *Recorder) Standing() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range slices.Backward(r.events) {
+		if e.Text != "" && e.Kind != Noted {
+			return fmt.Sprintf("%s (after %.0f s)", strings.TrimPrefix(e.Text, "imgbuild: "), e.At.Seconds())
+		}
+	}
+	return "its console has said nothing that is known"
 }
 
 // Reset forgets everything, for the next boot of the same machine.

@@ -78,6 +78,11 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// Check reports what is wrong with the machine whatever it boots.
+func (o Options) Check() error {
+	return fault.Wrap(fault.Usage, o.Spec.withDefaults().checkSize(), "correct the machine's description")
+}
+
 // config returns the Ignition config of the run, making and keeping one where none is given.
 func (n *Node) config() ([]byte, error) {
 	o := &n.opts

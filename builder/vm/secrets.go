@@ -60,11 +60,15 @@ func authority(config []byte) (*pki.Pair, error) {
 	return &pki.Pair{Cert: cert, Key: key}, nil
 }
 
-// validity is how long the certificates made for a run last.
-const validity = 30 * 24 * time.Hour
+// adminValidity is how long an administrator's certificate made for a run lasts, caValidity how
+// long its authorities do: no shorter than the node's own certificates, which last a year.
+const (
+	adminValidity = 30 * 24 * time.Hour
+	caValidity    = 10 * 365 * 24 * time.Hour
+)
 
 func maker(now time.Time) *pki.Maker {
-	return &pki.Maker{Algorithm: node.ECDSAP256, CAValidity: validity, Validity: validity, Now: now}
+	return &pki.Maker{Algorithm: node.ECDSAP256, CAValidity: caValidity, Validity: adminValidity, Now: now}
 }
 
 // serverName is what the API server's certificate always covers, whatever address leads to it.
@@ -105,16 +109,17 @@ func writeSecret(path string, data []byte) error {
 }
 
 // clientTLS trusts ca and presents the certificate of a member of system:masters, who may ask
-// before the cluster's own roles exist. It never leaves this process.
-func clientTLS(ca *pki.Pair, now time.Time) (*tls.Config, error) {
-	pair, err := maker(now).Leaf(pki.Users("")[kubeconfig.SuperAdmin], ca)
+// before the cluster's own roles exist. It never leaves this process. Certificates are judged by
+// the clock that now reads.
+func clientTLS(ca *pki.Pair, now func() time.Time) (*tls.Config, error) {
+	pair, err := maker(now()).Leaf(pki.Users("")[kubeconfig.SuperAdmin], ca)
 	if err != nil {
 		return nil, err
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.Cert)
 	return &tls.Config{
-		MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: serverName,
+		MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: serverName, Time: now,
 		Certificates: []tls.Certificate{{Certificate: [][]byte{pair.Cert.Raw}, PrivateKey: pair.Key}},
 	}, nil
 }

@@ -229,7 +229,7 @@ func TestWatch(t *testing.T) {
 	answers := [][]core.Node{nil, condition(core.ConditionTrue, since.Add(-time.Minute)), condition(core.ConditionFalse, since.Add(time.Minute)), condition(core.ConditionTrue, since.Add(time.Minute))}
 	asked := 0
 	address := fakeAPI(t, ca, func() []core.Node { asked++; return answers[min(asked, len(answers))-1] })
-	config, err := clientTLS(ca, time.Now())
+	config, err := clientTLS(ca, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}

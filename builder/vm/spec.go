@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Accel selects what executes the guest's instructions. The empty value is invalid.
@@ -52,6 +53,9 @@ type Spec struct {
 	CPUs      int
 	MemoryMiB int
 	Accel     Accel
+	// Clock is what the machine's clock says when it is switched on, exact to a second; zero
+	// takes the host's.
+	Clock time.Time
 
 	// Ignition is the path of an Ignition config, handed over as fw_cfg opt/com.coreos/config.
 	Ignition string
@@ -60,7 +64,8 @@ type Spec struct {
 	NoReboot bool
 	// Dir is where the run keeps its files: overlay, firmware variables, sockets, logs. Empty
 	// takes a temporary directory that goes away with the machine. A Dir that already holds an
-	// overlay continues with it, as a machine does that was switched off and on.
+	// overlay continues with it, as a machine does that was switched off and on, unless Image
+	// is no longer what the overlay was made on.
 	Dir string
 }
 
@@ -79,6 +84,7 @@ type NIC struct {
 // Names of the files in Spec.Dir.
 const (
 	overlayFile  = "disk.qcow2"
+	baseFile     = "disk.base" // which image lies under the overlay
 	varsFile     = "vars.fd"
 	qmpSocket    = "qmp.sock"
 	ConsoleFile  = "console.log"
@@ -111,8 +117,8 @@ func (s Spec) withDefaults() Spec {
 	return s
 }
 
-// Validate reports everything that is wrong with a spec.
-func (s Spec) Validate() error {
+// checkSize reports what is wrong with the machine itself, whatever it boots.
+func (s Spec) checkSize() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	switch s.Accel {
@@ -129,6 +135,13 @@ func (s Spec) Validate() error {
 	if s.MemoryMiB < 64 {
 		bad("%d MiB of memory: at least 64", s.MemoryMiB)
 	}
+	return errors.Join(errs...)
+}
+
+// Validate reports everything that is wrong with a spec.
+func (s Spec) Validate() error {
+	errs := []error{s.checkSize()}
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if s.Image == "" && s.Kernel == "" {
 		bad("neither an image nor a kernel to boot")
 	}

@@ -7,13 +7,12 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"syscall"
 
 	"github.com/imgbuild/imgbuild/builder/cli"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), cli.EndingSignals()...)
 	// The first signal stops the work and cleans up; from then on a second one ends the
 	// process at once, which leaves files that the next run removes.
 	context.AfterFunc(ctx, stop)

@@ -47,6 +47,10 @@ type Config struct {
 	Leases []Lease
 	// Names are what DNS answers, without final dots; every other name does not exist.
 	Names map[string][]netip.Addr
+	// Resolvers are addresses besides its own under which it answers DNS.
+	Resolvers []netip.Addr
+	// Fronts are addresses that lead to machines.
+	Fronts []*Front
 }
 
 // Lease is the address of one machine.
@@ -99,13 +103,29 @@ func New(s *ethernet.Switch, c Config) (*Gateway, error) {
 	g.stack = newStack()
 	err := g.connect(s)
 	if err == nil {
-		err = errors.Join(g.serve(67, g.answerDHCP), g.serve(53, g.answerDNS))
+		err = g.offer()
 	}
 	if err != nil {
 		g.Close()
 		return nil, err
 	}
 	return g, nil
+}
+
+// offer begins to serve. DHCP is asked for at every address; DNS answers from the one that it
+// was asked at, or nobody believes the answer.
+func (g *Gateway) offer() error {
+	errs := []error{g.serve(netip.AddrPortFrom(netip.Addr{}, 67), g.answerDHCP)}
+	errs = append(errs, g.serve(netip.AddrPortFrom(g.Address(), 53), g.answerDNS))
+	for _, a := range g.config.Resolvers {
+		if a != g.Address() {
+			errs = append(errs, g.take(a), g.serve(netip.AddrPortFrom(a, 53), g.answerDNS))
+		}
+	}
+	for _, f := range g.config.Fronts {
+		errs = append(errs, g.lead(f))
+	}
+	return errors.Join(errs...)
 }
 
 func newStack() *stack.Stack {
@@ -156,12 +176,12 @@ func (g *Gateway) receive(f ethernet.Frame) {
 	g.link.InjectInbound(0, p)
 }
 
-// serve answers datagrams to a UDP port, one at a time. An answer to a machine that has no
+// serve answers datagrams to a UDP port of an address, or of all, one at a time. An answer to a machine that has no
 // address yet goes to all.
-func (g *Gateway) serve(port uint16, answer func(request []byte) (reply []byte, broadcast bool)) error {
-	conn, err := listenUDP(g.stack, port)
+func (g *Gateway) serve(at netip.AddrPort, answer func(request []byte) (reply []byte, broadcast bool)) error {
+	conn, err := listenUDP(g.stack, at)
 	if err != nil {
-		return fmt.Errorf("gateway's UDP port %d: %w", port, err)
+		return fmt.Errorf("gateway's UDP port %s: %w", at, err)
 	}
 	context.AfterFunc(g.ctx, func() { conn.Close() })
 	g.running.Go(func() {
@@ -197,6 +217,9 @@ func (g *Gateway) Dial(ctx context.Context, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
 	}
+	if f := g.front(to); f != nil {
+		return g.behind(ctx, f)
+	}
 	conn, err := gonet.DialContextTCP(ctx, g.stack, full(to), ipv4.ProtocolNumber)
 	if err != nil {
 		return nil, err // not conn: a nil of its type is not a nil net.Conn
@@ -221,10 +244,11 @@ func (g *Gateway) resolve(address string) (netip.AddrPort, error) {
 		}
 		ip = known[0]
 	}
-	if !g.config.Network.Contains(ip) {
+	to := netip.AddrPortFrom(ip, uint16(port))
+	if !g.config.Network.Contains(ip) && g.front(to) == nil {
 		return netip.AddrPort{}, fmt.Errorf("%s is not on the segment %s", ip, g.config.Network.Masked())
 	}
-	return netip.AddrPortFrom(ip, uint16(port)), nil
+	return to, nil
 }
 
 // Listen offers a TCP port of the gateway's address to the segment.

@@ -138,7 +138,7 @@ func TestDHCP(t *testing.T) {
 		m := newGuest(t, s, c.mac)
 		// Without an address of its own the stack sends from 0.0.0.0 only when told it may.
 		m.take(t, netip.MustParseAddr("10.9.0.200"))
-		conn, err := listenUDP(m.Stack, 68)
+		conn, err := listenUDP(m.Stack, netip.AddrPortFrom(netip.Addr{}, 68))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"errors"
+	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
@@ -13,15 +14,20 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// listenUDP takes a UDP port of every address of the stack, with permission to broadcast.
-func listenUDP(s *stack.Stack, port uint16) (*gonet.UDPConn, error) {
+// listenUDP takes a UDP port of an address of the stack, or of every one where it names none, with
+// permission to broadcast.
+func listenUDP(s *stack.Stack, at netip.AddrPort) (*gonet.UDPConn, error) {
 	var wq waiter.Queue
 	ep, err := s.NewEndpoint(udp.ProtocolNumber, ipv4.ProtocolNumber, &wq)
 	if err != nil {
 		return nil, errors.New(err.String())
 	}
 	ep.SocketOptions().SetBroadcast(true)
-	if err := ep.Bind(tcpip.FullAddress{NIC: nic, Port: port}); err != nil {
+	to := tcpip.FullAddress{NIC: nic, Port: at.Port()}
+	if at.Addr().IsValid() {
+		to = full(at)
+	}
+	if err := ep.Bind(to); err != nil {
 		ep.Close()
 		return nil, errors.New(err.String())
 	}
