@@ -44,7 +44,7 @@ func segmentOf(t *testing.T, count int) *lab.Lab {
 }
 
 // made is a segment of so many machines. The test is skipped where network namespaces cannot
-// be made.
+// be made, for which testsum wants a permission.
 func made(t *testing.T, count int, by func(int, *tool.Set, string, string) (*lab.Lab, error)) *lab.Lab {
 	t.Helper()
 	set := tools(t)
@@ -181,7 +181,8 @@ func TestOneOwner(t *testing.T) {
 	owner(t, l, "the segment is whole again, one of "+fourth.Name+" and "+fifth.Name, func(m *lab.Machine) bool { return m == fourth || m == fifth }, true)
 }
 
-// TestEverythingStartsAtOnce is a power failure of all machines.
+// TestEverythingStartsAtOnce is machines that found a cluster at the same moment. TestPowerFailure
+// is about later boots.
 func TestEverythingStartsAtOnce(t *testing.T) {
 	l := segment(t)
 	for _, m := range l.Machines {
@@ -190,7 +191,7 @@ func TestEverythingStartsAtOnce(t *testing.T) {
 	for _, m := range l.Machines {
 		must(t, m.Start())
 	}
-	owner(t, l, "after a power failure", anybody, true)
+	owner(t, l, "all began at once", anybody, true)
 }
 
 // TestAddressOnAnotherInterface has the virtual address on another interface than the machines'

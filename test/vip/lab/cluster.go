@@ -4,6 +4,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -16,10 +17,12 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 )
 
-// Cluster is what an API server would say about the nodes.
+// Cluster is what API servers would say about the nodes. Nobody says anything while none of the
+// machines that were ever registered has one that answers.
 type Cluster struct {
-	mu    sync.Mutex
-	nodes []corev1.Node
+	mu       sync.Mutex
+	nodes    []corev1.Node
+	machines []*Machine
 }
 
 // Register adds a machine's node, or replaces it. Ready nodes became so long ago.
@@ -33,7 +36,7 @@ func (c *Cluster) Register(m *Machine, ready bool) {
 	c.Delete(m)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.nodes = append(c.nodes, n)
+	c.nodes, c.machines = append(c.nodes, n), append(c.machines, m)
 }
 
 // Delete removes a machine's node.
@@ -47,6 +50,9 @@ func (c *Cluster) Delete(m *Machine) {
 func (c *Cluster) Nodes(context.Context) ([]corev1.Node, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !slices.ContainsFunc(c.machines, func(m *Machine) bool { return m.answers.Load() }) {
+		return nil, errors.New("no API server answers")
+	}
 	var out []corev1.Node
 	for _, n := range c.nodes {
 		out = append(out, *n.DeepCopy())

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -31,35 +32,68 @@ func (l *Lab) Add() (*Machine, error) {
 
 // Follow does on the machine what firstboot-follow.service does once, at a time that is later
 // than now. The real keepalived is started, told and stopped.
-func (m *Machine) Follow(ctx context.Context, c *Cluster, later time.Duration) (*phases.Followed, error) {
-	n, conf, err := m.lab.document(m)
-	if err != nil {
+func (m *Machine) Follow(ctx context.Context, c *Cluster, later time.Duration) (followed *phases.Followed, err error) {
+	if err := m.follows(c); err != nil {
 		return nil, err
-	}
-	if m.follower == nil {
-		unit := func(do func() error) func(context.Context, string) error {
-			return func(_ context.Context, name string) error {
-				if name != vip.Unit {
-					return fmt.Errorf("unit %s is none of the lab's", name)
-				}
-				return do()
-			}
-		}
-		m.follower = &phases.Follower{
-			State: &phases.State{Root: m.root(), Node: n, Config: conf, Log: slog.New(slog.DiscardHandler),
-				StartUnit: unit(m.startKeepalived), StopUnit: unit(func() error { return m.end(&m.keepalived, syscall.SIGTERM) })},
-			Nodes: c.Nodes, Announce: func(_ context.Context, value string) error { return c.announce(m.Name, value) },
-			Reload: unit(m.reload), Owned: m.lab.owned, Settle: 100 * time.Millisecond,
-		}
 	}
 	m.follower.Now = func() time.Time { return time.Now().Add(later) }
 	// It looks for the interface with the machine's address.
-	var followed *phases.Followed
 	err = m.space.do(func() error {
 		followed, err = m.follower.Once(ctx)
 		return err
 	})
 	return followed, err
+}
+
+// follows gives the machine a follower, which remembers from one look to the next what the
+// program remembers.
+func (m *Machine) follows(c *Cluster) error {
+	if m.follower != nil {
+		return nil
+	}
+	n, conf, err := m.lab.document(m)
+	if err != nil {
+		return err
+	}
+	unit := func(do func() error) func(context.Context, string) error {
+		return func(_ context.Context, name string) error {
+			if name != vip.Unit {
+				return fmt.Errorf("unit %s is none of the lab's", name)
+			}
+			return do()
+		}
+	}
+	m.follower = &phases.Follower{
+		State: &phases.State{Root: m.root(), Node: n, Config: conf, Log: slog.New(slog.DiscardHandler),
+			StartUnit: unit(m.startKeepalived), StopUnit: unit(func() error { return m.end(&m.keepalived, syscall.SIGTERM) })},
+		Nodes: c.Nodes, Announce: func(_ context.Context, value string) error { return c.announce(m.Name, value) },
+		Reload: unit(m.reload), Owned: m.lab.owned, Settle: 100 * time.Millisecond,
+	}
+	return nil
+}
+
+// Boot does what systemd does on a machine that is switched on after its first boot. It starts
+// the watch, keepalived if the conditions of its unit, paths on the machine, hold, and
+// firstboot-follow.service. It returns when that has ended, which is when the machine stands for
+// election.
+func (m *Machine) Boot(ctx context.Context, c *Cluster, conditions []string) error {
+	if err := errors.Join(m.follows(c), m.startWatch()); err != nil {
+		return err
+	}
+	holds := !slices.ContainsFunc(conditions, func(path string) bool {
+		_, err := os.Stat(filepath.Join(m.root(), path))
+		return err != nil
+	})
+	if holds {
+		if err := m.startKeepalived(); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(filepath.Join(m.root(), phases.FollowFile)); err != nil {
+		return err
+	}
+	m.follower.Now = time.Now
+	return m.space.do(func() error { return m.follower.Run(ctx, 0, 100*time.Millisecond) })
 }
 
 // owned says whether anybody has the address, as a machine finds out.

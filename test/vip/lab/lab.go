@@ -2,8 +2,8 @@
 
 // Package lab is a network segment with machines that carry a virtual address: network
 // namespaces on a bridge, each with the real keepalived, the real watch beside it and a TLS
-// server in place of an API server. It leaves nothing behind on the host, and needs to be
-// root on it.
+// server in place of an API server. It leaves nothing behind on the host, and needs to be root
+// on it or in a user namespace.
 package lab
 
 import (
@@ -51,7 +51,7 @@ type Lab struct {
 }
 
 // ErrPrivilege says that this process may not make network namespaces.
-var ErrPrivilege = errors.New("network namespaces need root")
+var ErrPrivilege = errors.New("network namespaces need root, or user namespaces for everybody")
 
 // New makes a segment with count machines, on which nothing runs yet. Tools holds keepalived,
 // watch is the program vip-health; dir is for files.
@@ -66,9 +66,6 @@ func NewApart(count int, tools *tool.Set, watch, dir string) (*Lab, error) {
 }
 
 func newLab(count int, tools *tool.Set, watch, dir string, apart bool) (*Lab, error) {
-	if os.Geteuid() != 0 {
-		return nil, ErrPrivilege
-	}
 	now := time.Now()
 	l := &Lab{tools: tools, watch: watch, dir: dir, apart: apart,
 		maker: &pki.Maker{Algorithm: node.ECDSAP256, CAValidity: 24 * time.Hour, Validity: 12 * time.Hour, Now: now}}
@@ -80,7 +77,7 @@ func newLab(count int, tools *tool.Set, watch, dir string, apart bool) (*Lab, er
 		return nil, err
 	}
 	if l.wire, err = newSpace(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrPrivilege, err)
+		return nil, err
 	}
 	if err := l.wire.do(func() error {
 		// A bridge without an address of its own takes the lowest of its ports. It would change

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -43,6 +44,7 @@ type Machine struct {
 	keepalived *exec.Cmd
 	watch      *exec.Cmd
 	api        *http.Server
+	answers    atomic.Bool // whether it has an API server
 	// listed are the control planes of the machine's document.
 	listed   []*Machine
 	follower *phases.Follower
@@ -153,11 +155,8 @@ func (m *Machine) startKeepalived() error {
 	if err != nil {
 		return err
 	}
-	if m.watch == nil {
-		m.watch = exec.Command(m.lab.watch, "--endpoint", netip.AddrPortFrom(m.Address, Port).String(), "--state", m.state(), "--address", VIP.String(), "--owner", m.owner(), "--ca", filepath.Join(m.dir, "ca.crt"))
-		if err := m.run(m.watch, "watch.log", (*exec.Cmd).Start); err != nil {
-			return err
-		}
+	if err := m.startWatch(); err != nil {
+		return err
 	}
 	args := []string{"--dont-fork", "--log-console", "--no-syslog", "--vrrp", "--use-file", config}
 	for _, kind := range []string{"pid", "vrrp_pid", "checkers_pid", "bfd_pid"} {
@@ -167,6 +166,15 @@ func (m *Machine) startKeepalived() error {
 		return err
 	}
 	return m.run(m.keepalived, "keepalived.log", urgently)
+}
+
+// startWatch runs the watch, unless it runs.
+func (m *Machine) startWatch() error {
+	if m.watch != nil {
+		return nil
+	}
+	m.watch = exec.Command(m.lab.watch, "--endpoint", netip.AddrPortFrom(m.Address, Port).String(), "--state", m.state(), "--address", VIP.String(), "--owner", m.owner(), "--ca", filepath.Join(m.dir, "ca.crt"))
+	return m.run(m.watch, "watch.log", (*exec.Cmd).Start)
 }
 
 // run starts a program on the machine, by start.
@@ -268,6 +276,7 @@ func (m *Machine) StartAPI() error {
 		return err
 	}
 	go func(s *http.Server) { _ = s.ServeTLS(l, "", "") }(m.api)
+	m.answers.Store(true)
 	return nil
 }
 
@@ -276,6 +285,7 @@ func (m *Machine) StopAPI() error {
 	if m.api == nil {
 		return nil
 	}
+	m.answers.Store(false)
 	err := m.api.Close()
 	m.api = nil
 	return err

@@ -16,23 +16,37 @@ type space struct{ file *os.File }
 
 func (s *space) close() { s.file.Close() }
 
+// Possible says whether this process may make namespaces; if not, the error is ErrPrivilege.
+func Possible() error {
+	s, err := newSpace()
+	if err == nil {
+		s.close()
+	}
+	return err
+}
+
+// RaiseLoopback sets the loopback interface of this process up.
+func RaiseLoopback() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(lo)
+}
+
 // newSpace makes a namespace whose loopback is up.
 func newSpace() (*space, error) {
 	var made *space
 	err := onOwnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("making a network namespace: %w", err)
+			return fmt.Errorf("%w: %w", ErrPrivilege, err)
 		}
 		f, err := os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
 		if err != nil {
 			return err
 		}
-		lo, err := netlink.LinkByName("lo")
-		if err != nil {
-			return err
-		}
 		made = &space{f}
-		return netlink.LinkSetUp(lo)
+		return RaiseLoopback()
 	})
 	return made, err
 }
