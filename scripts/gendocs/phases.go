@@ -43,10 +43,10 @@ func phasesPage(root string) (string, error) {
 	}
 	b.WriteString("```\n\n## Preflight\n\n")
 	b.WriteString("`preflight` looks at all of these and reports every one that does not hold. Warnings are logged and stop nothing.\n\n")
-	b.WriteString("| condition | severity |\n| --- | --- |\n")
+	b.WriteString("| condition | severity | holds if |\n| --- | --- | --- |\n")
 	list, err := conditions(root)
 	for _, c := range list {
-		fmt.Fprintf(&b, "| `%s` | %s |\n", c[0], c[1])
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", c.name, c.severity, cell(c.means))
 	}
 	return b.String(), err
 }
@@ -58,28 +58,33 @@ func orAll(list []string, none string) string {
 	return strings.Join(list, ", ")
 }
 
-// conditions reads the table of preflight conditions: name and severity of each.
-func conditions(root string) ([][2]string, error) {
+// condition is a row of the table of preflight conditions.
+type condition struct{ name, severity, means string }
+
+// conditions reads that table. Each row has to say what it means.
+func conditions(root string) ([]condition, error) {
 	const file, table = "firstboot/preflight/preflight.go", "conditions"
 	f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, file), nil, 0)
 	if err != nil {
 		return nil, err
 	}
-	var found [][2]string
+	var found []condition
 	ast.Inspect(f, func(n ast.Node) bool {
 		v, ok := n.(*ast.ValueSpec)
 		if !ok || len(v.Names) != 1 || v.Names[0].Name != table {
 			return true
 		}
 		for _, e := range v.Values[0].(*ast.CompositeLit).Elts {
-			row := [2]string{"", "error"}
+			row := condition{severity: "error"}
 			for _, kv := range e.(*ast.CompositeLit).Elts {
 				pair := kv.(*ast.KeyValueExpr)
 				switch key := pair.Key.(*ast.Ident).Name; key {
 				case "name":
-					row[0], _ = strconv.Unquote(pair.Value.(*ast.BasicLit).Value)
+					row.name, _ = strconv.Unquote(pair.Value.(*ast.BasicLit).Value)
+				case "means":
+					row.means, _ = strconv.Unquote(pair.Value.(*ast.BasicLit).Value)
 				case "warn":
-					row[1] = "warning"
+					row.severity = "warning"
 				}
 			}
 			found = append(found, row)
@@ -88,6 +93,11 @@ func conditions(root string) ([][2]string, error) {
 	})
 	if len(found) == 0 {
 		return nil, fmt.Errorf("%s: no table %s", file, table)
+	}
+	for _, c := range found {
+		if c.means == "" {
+			return nil, fmt.Errorf("%s: condition %s says not what it means", file, c.name)
+		}
 	}
 	return found, nil
 }
