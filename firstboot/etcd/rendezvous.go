@@ -163,8 +163,15 @@ func reason(err error) error {
 		return fmt.Errorf("its certificate is not valid at the time of this machine, %s; one of the two clocks is wrong: %w", time.Now().UTC().Format(time.RFC3339), err)
 	}
 	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err
+	if !errors.As(err, &op) {
+		return err
 	}
-	return err
+	if op.Op == "remote error" && op.Err.Error() == certificateExpired.Error() {
+		return fmt.Errorf("the certificate of this machine, whose time is %s, is not valid at its time; one of the two clocks is wrong: %w", time.Now().UTC().Format(time.RFC3339), op.Err)
+	}
+	return op.Err
 }
+
+// certificateExpired (RFC 8446, section 6.2) is what a peer answers also to a certificate that is
+// not valid yet.
+const certificateExpired = tls.AlertError(45)

@@ -17,6 +17,7 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/cluster"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/manifests"
+	"github.com/imgbuild/imgbuild/firstboot/phase"
 )
 
 // The objects of each phase that writes any.
@@ -176,9 +177,8 @@ func markControlPlane(ctx context.Context, s *State) error {
 	return c.Retry(ctx, func(ctx context.Context) error {
 		nodes, err := c.Nodes(ctx)
 		if err == nil {
-			if err := twin(s.Config.NodeName, nodes); err != nil {
-				s.Log.Warn("cloned machine", "problem", err)
-			}
+			// It is told, and it works. Renew tells it again.
+			phase.Report(ctx, twins(nodes, s.Config.NodeName))
 		}
 		return err
 	})
@@ -205,26 +205,6 @@ func (s *State) dressNode(ctx context.Context, c *cluster.Client) error {
 		}
 		return changed
 	})
-}
-
-// twin names a node that is a clone of this machine: same machine id or product UUID.
-func twin(name string, nodes []corev1.Node) error {
-	i := slices.IndexFunc(nodes, func(n corev1.Node) bool { return n.Name == name })
-	if i < 0 {
-		return nil
-	}
-	own := nodes[i].Status.NodeInfo
-	for _, n := range nodes {
-		other := n.Status.NodeInfo
-		switch {
-		case n.Name == name:
-		case own.MachineID != "" && own.MachineID == other.MachineID:
-			return fmt.Errorf("node %s has the same machine id, %s: one disk is a copy of the other; addresses by DHCP clash; remove /etc/machine-id on one of them and start it again", n.Name, own.MachineID)
-		case sameMachine(own.SystemUUID, other.SystemUUID):
-			return fmt.Errorf("node %s has the same product UUID, %s: give one of the two virtual machines another", n.Name, own.SystemUUID)
-		}
-	}
-	return nil
 }
 
 // waitControlPlane waits until the components report themselves healthy on the

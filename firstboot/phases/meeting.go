@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/imgbuild/imgbuild/firstboot/discovery"
 	"github.com/imgbuild/imgbuild/firstboot/etcd"
 	"github.com/imgbuild/imgbuild/firstboot/host"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
@@ -62,10 +63,6 @@ func newMeeting(n *node.Node, self node.Peer) (*meeting, error) {
 	return m, nil
 }
 
-// maxSkew is how far the clocks of two machines may be apart. Certificates are valid from
-// five minutes before they were made.
-const maxSkew = time.Minute
-
 // errHasData says that etcd came to life on this machine after all.
 var errHasData = errors.New("etcd has data on this machine")
 
@@ -97,6 +94,7 @@ func (s *State) meet(ctx context.Context, m *meeting) (founds bool, err error) {
 		server.Wait()
 		err = errors.Join(err, serveErr)
 	}()
+	last := ""
 	for {
 		verdict, why := s.ask(serving, r, m)
 		switch {
@@ -114,10 +112,13 @@ func (s *State) meet(ctx context.Context, m *meeting) (founds bool, err error) {
 			}
 			why += "; " + found.Error()
 		}
-		phase.Report(ctx, errors.New(why))
+		if last == "" || serving.Err() == nil { // who was cut off knows less than before
+			last = why
+		}
+		phase.Report(ctx, errors.New(last))
 		select {
 		case <-serving.Done():
-			return false, fmt.Errorf("it is not known whether the cluster exists: %s", why)
+			return false, fmt.Errorf("it is not known whether the cluster exists: %s", last)
 		case <-time.After(s.Poll):
 		}
 	}
@@ -139,15 +140,9 @@ func (s *State) enough(m *meeting, answers map[string]etcd.Answer) bool {
 
 // judge says what follows from what the others say, and why.
 func (s *State) judge(m *meeting, answers map[string]etcd.Answer, errs map[string]error) (etcd.Verdict, string) {
-	now := time.Now()
 	for _, p := range m.witnesses {
-		a, ok := answers[p.Name]
-		if !ok || a.Date.IsZero() {
-			continue
-		}
-		if skew := now.Sub(a.Date); skew.Abs() > maxSkew {
-			return etcd.Wait, fmt.Sprintf("the clock of this machine says %s and that of %s %s; let both reach a time server",
-				now.UTC().Format(time.RFC3339), p.Name, a.Date.UTC().Format(time.RFC3339))
+		if err := discovery.Apart(p.Name, answers[p.Name].Date); err != nil {
+			return etcd.Wait, err.Error()
 		}
 	}
 	for _, p := range m.witnesses {

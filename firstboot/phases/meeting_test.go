@@ -11,9 +11,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/imgbuild/imgbuild/firstboot/etcd"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm/kubeadmtest"
@@ -142,25 +139,6 @@ func TestMembershipIsRemembered(t *testing.T) {
 	}
 	if _, err := LoadMembership(s.Root); err == nil || !strings.Contains(err.Error(), "firstboot reset") {
 		t.Errorf("%v", err)
-	}
-}
-
-func TestTwins(t *testing.T) {
-	one := func(name, id, uuid string) corev1.Node {
-		return corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{NodeInfo: corev1.NodeSystemInfo{MachineID: id, SystemUUID: uuid}}}
-	}
-	for want, nodes := range map[string][]corev1.Node{
-		"":                    {one("a", "1", "u"), one("b", "2", "v"), one("c", "", "00000000-0000")},
-		"b has the same mach": {one("a", "1", "u"), one("b", "1", "v")},
-		"c has the same prod": {one("a", "1", "u"), one("b", "2", "v"), one("c", "3", "U")},
-	} {
-		err := twin("a", nodes)
-		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %q", err, want)
-		}
-	}
-	if err := twin("x", nil); err != nil {
-		t.Error(err)
 	}
 }
 

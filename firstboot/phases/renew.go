@@ -46,7 +46,8 @@ type Renewal struct {
 // if the document asks for it, keeps tokens and kubeadm-certs usable. Leaves come first: they need
 // no API, which may need them. Etcd and the API server read new files by themselves; what reads
 // its kubeconfig only once is restarted, which leader election covers. Certificates that cannot be
-// made here are named in the error when they are due.
+// made here are named in the error when they are due. So are nodes that are one machine twice: the
+// error of Renew is told where people see it, and nobody else looks at the nodes of a cluster.
 func Renew(ctx context.Context, s *State, before time.Duration) (*Renewal, error) {
 	r := &Renewal{}
 	m := s.maker()
@@ -68,7 +69,7 @@ func Renew(ctx context.Context, s *State, before time.Duration) (*Renewal, error
 	if s.Membership = known; known != nil {
 		known.Apply(s.Config)
 	}
-	return r, errors.Join(s.renewLeaves(ctx, m, r), s.renewObjects(ctx, m, r))
+	return r, errors.Join(s.renewLeaves(ctx, m, r), s.renewObjects(ctx, m, r), s.lookForTwins(ctx))
 }
 
 func (s *State) renewLeaves(ctx context.Context, m *pki.Maker, r *Renewal) error {
@@ -275,8 +276,9 @@ func (s *State) renewTokens(ctx context.Context, r *Renewal) error {
 	if s.Node.PKI.Mode != node.PKIGenerate || s.Node.PKI.CertificateKey == "" || s.Config.ExternalCA {
 		return nil
 	}
-	r.Authorities = true
-	return s.handOverCerts(ctx, c, now)
+	err = s.handOverCerts(ctx, c, now)
+	r.Authorities = err == nil
+	return err
 }
 
 // tokenDue says whether a token is gone or expires before limit.

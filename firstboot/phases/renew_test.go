@@ -4,22 +4,13 @@ package phases
 
 import (
 	"context"
-	"crypto/tls"
-	"encoding/json"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
@@ -245,40 +236,19 @@ func TestRenewRestartsWhatItWroteBeforeItFailed(t *testing.T) {
 // After a boot the API server is waited for.
 func TestRenewWaitsForTheAPI(t *testing.T) {
 	looks := 0
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	s := controlPlaneFiles(t, node.PKIShared, year, time.Now().Add(-day))
+	kept := &store{objects: map[string]map[string]any{}}
+	kept.put(t, tokenPath("abcdef"), token("abcdef", time.Now().Add(day).UTC().Format(time.RFC3339)))
+	serveOwnAPI(t, s, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.URL.Path == "/livez" {
 			looks++
 		}
-		switch {
-		case looks < 2:
+		if looks < 2 {
 			w.WriteHeader(http.StatusServiceUnavailable)
-		case strings.HasSuffix(req.URL.Path, "/secrets/bootstrap-token-abcdef"):
-			w.Header().Set("Content-Type", "application/json")
-			_ = json.NewEncoder(w).Encode(&corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-				ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "bootstrap-token-abcdef"},
-				Data:       map[string][]byte{"expiration": []byte(time.Now().Add(day).UTC().Format(time.RFC3339))}})
+			return
 		}
+		kept.ServeHTTP(w, req)
 	}))
-	defer srv.Close()
-	s := controlPlaneFiles(t, node.PKIShared, year, time.Now().Add(-day))
-	_, port, err := net.SplitHostPort(srv.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Config.Address, s.Config.APIPort = netip.MustParseAddr("127.0.0.1"), int32(n)
-	if _, err := pki.Ensure(t.Context(), s.Root, s.Config, s.maker()); err != nil {
-		t.Fatal(err)
-	}
-	pair, err := tls.LoadX509KeyPair(s.path(kubeadm.PKIDir+"/apiserver.crt"), s.path(kubeadm.PKIDir+"/apiserver.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-	srv.StartTLS()
 	s.Node.Join.Renew = true
 	r, err := Renew(t.Context(), s, 120*day)
 	if err != nil || looks != 2 || len(r.Tokens) > 0 {

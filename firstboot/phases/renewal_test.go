@@ -22,7 +22,8 @@ import (
 
 // renewalIsNotNoticed renews every leaf of a control plane that works. Whoever uses the API
 // meanwhile, each time over a connection of its own, is always answered; in the end the
-// servers show the new certificates and the controllers lead again.
+// servers show the new certificates and the controllers lead again. Machines can join, although
+// the token was old, and then gone.
 func renewalIsNotNoticed(t *testing.T, c *computer) {
 	if err := os.Symlink("/proc", c.root+"/proc"); err != nil {
 		t.Fatal(err)
@@ -35,6 +36,9 @@ func renewalIsNotNoticed(t *testing.T, c *computer) {
 		before[name] = shown(t, s, address)
 	}
 	leaders := holders(t, s)
+	ageToken(t, s)
+	owner := systemSecret(t, s, "kubeadm-certs").OwnerReferences[0].Name
+	began := time.Now()
 	ctx, stop := context.WithCancel(t.Context())
 	asked := 0
 	var failures []error
@@ -54,6 +58,7 @@ func renewalIsNotNoticed(t *testing.T, c *computer) {
 	if len(r.Certificates) != 7 || len(r.Kubeconfigs) < 4 || !slices.Equal(r.Restarted, []string{kubeadm.ControllerManager, kubeadm.Scheduler}) || !r.Authorities || !r.Admin {
 		t.Errorf("%+v", r)
 	}
+	owner = joinable(t, s, r, began, owner)
 	deadline, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	for {
@@ -82,10 +87,13 @@ func renewalIsNotNoticed(t *testing.T, c *computer) {
 	if len(failures) > 0 || asked < 10 {
 		t.Errorf("of %d requests %d failed: %v", asked, len(failures), errors.Join(failures...))
 	}
+	loseToken(t, s)
+	began = time.Now()
 	again, err := Renew(t.Context(), s, 100*life)
 	if err != nil || len(again.Certificates)+len(again.Kubeconfigs) > 0 || again.Admin {
-		t.Errorf("renewed again at once: %+v %v", again, err)
+		t.Fatalf("renewed again at once: %+v %v", again, err)
 	}
+	joinable(t, s, again, began, owner)
 }
 
 // servers are what shows a certificate that is renewed.
