@@ -3,6 +3,7 @@
 package phases
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,7 +122,7 @@ func (s *State) clusterAnswers(ctx context.Context) bool {
 	defer cancel()
 	if s.Node.PKI.Mode == node.PKIGenerate {
 		_, err = discovery.Find(ctx, discovery.Question{Servers: []string{s.Config.EndpointURL()}, Tokens: s.Config.Tokens, Pins: s.Node.Join.CACertHashes, Timeout: answerLimit})
-		return err == nil
+		return err == nil || errors.Is(err, discovery.ErrClock)
 	}
 	ca, err := os.ReadFile(s.path(kubeadm.PKIDir + "/ca.crt"))
 	return err == nil && discovery.Probe(ctx, s.Config.EndpointURL(), ca) == nil
@@ -160,15 +161,19 @@ func (s *State) findWithCertificate(ctx context.Context) error {
 // seek looks for the cluster until look succeeds or ctx ends, with growing pauses.
 func (s *State) seek(ctx context.Context, look func() error) error {
 	pause := s.Poll
+	var last error
 	for {
 		err := look()
 		if err == nil {
 			return nil
 		}
-		phase.Report(ctx, err)
+		if last == nil || ctx.Err() == nil { // who was cut off knows less than before
+			last = err
+		}
+		phase.Report(ctx, last)
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("no cluster to join: %w", err)
+			return fmt.Errorf("no cluster to join: %w", last)
 		case <-time.After(pause):
 			pause = min(2*pause, 5*time.Second)
 		}
@@ -194,8 +199,8 @@ func (s *State) find(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if skew := time.Since(found.Date); !found.Date.IsZero() && skew.Abs() > maxSkew {
-		return fmt.Errorf("the clock of this machine is %s apart from that of %s; let both reach a time server", skew.Abs().Round(time.Second), found.Server)
+	if err := discovery.Apart(found.Server, found.Date); err != nil {
+		return err
 	}
 	s.Found = found
 	return nil
@@ -239,10 +244,17 @@ func (s *State) nameFree(ctx context.Context, c *cluster.Client) error {
 	if err != nil {
 		return fmt.Errorf("reading node %s: %w", s.Config.NodeName, err)
 	}
-	if cluster.Ready(n) == nil && !strings.EqualFold(n.Status.NodeInfo.SystemUUID, host.ProductUUID(s.Root)) {
-		return fmt.Errorf("node %s is Ready and another machine (product UUID %s, this one has %q); give this machine another name", n.Name, n.Status.NodeInfo.SystemUUID, host.ProductUUID(s.Root))
+	if own := s.systemUUID(); cluster.Ready(n) == nil && !strings.EqualFold(n.Status.NodeInfo.SystemUUID, own) {
+		return fmt.Errorf("node %s is Ready and another machine (product UUID %s, this one has %q); give this machine another name", n.Name, n.Status.NodeInfo.SystemUUID, own)
 	}
 	return nil
+}
+
+// systemUUID is what the kubelet says of this machine: the product UUID, or where the firmware
+// has none the machine id, which stays when the node is reset.
+func (s *State) systemUUID() string {
+	id, _ := os.ReadFile(s.path("/etc/machine-id")) // preflight wants it
+	return cmp.Or(host.ProductUUID(s.Root), strings.TrimSpace(string(id)))
 }
 
 func kubeletConfigMap() *corev1.ConfigMap {

@@ -17,12 +17,14 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cluster-bootstrap/token/jws"
 
 	"github.com/imgbuild/imgbuild/firstboot/etcd"
@@ -246,6 +248,11 @@ type apiServer struct {
 	header string
 	info   map[string]string
 	answer func()
+	// skew is how far its clock is ahead.
+	skew time.Duration
+	// nodes are those of the cluster, by name, where it has any.
+	mu    sync.Mutex
+	nodes map[string]*corev1.Node
 }
 
 func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -253,14 +260,34 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.answer()
 	}
 	w.Header().Set(a.header, "x")
+	w.Header().Set("Date", time.Now().Add(a.skew).UTC().Format(http.TimeFormat))
 	if strings.HasSuffix(r.URL.Path, "/cluster-info") {
 		_ = json.NewEncoder(w).Encode(corev1.ConfigMap{Data: a.info})
 	}
+	if strings.HasSuffix(r.URL.Path, "/kubelet-config") {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(corev1.ConfigMap{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}})
+	}
+	if name, ok := strings.CutPrefix(r.URL.Path, "/api/v1/nodes/"); ok {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		w.Header().Set("Content-Type", "application/json")
+		if n := a.nodes[name]; n != nil {
+			_ = json.NewEncoder(w).Encode(n)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+		_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: "Failure", Reason: metav1.StatusReasonNotFound, Code: http.StatusNotFound})
+	}
 }
 
-func serveAPI(t *testing.T, ca []kubeadm.File) *apiServer {
+func serveAPI(t *testing.T, ca []kubeadm.File) *apiServer { return serveAPIAt(t, ca, 0) }
+
+// serveAPIAt is one whose clock is ahead, and whose certificate was made by that clock.
+func serveAPIAt(t *testing.T, ca []kubeadm.File, skew time.Duration) *apiServer {
 	t.Helper()
 	s := inRing(t, ring[0], ca)
+	s.Start = s.Start.Add(skew)
 	pair, err := s.authority()
 	if err != nil {
 		t.Fatal(err)
@@ -277,7 +304,7 @@ func serveAPI(t *testing.T, ca []kubeadm.File) *apiServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &apiServer{header: "Audit-Id", info: map[string]string{"kubeconfig": string(document), "jws-kubeconfig-abcdef": signature}}
+	a := &apiServer{header: "Audit-Id", skew: skew, info: map[string]string{"kubeconfig": string(document), "jws-kubeconfig-abcdef": signature}}
 	a.Server = httptest.NewUnstartedServer(a)
 	a.Config.ErrorLog = quiet
 	a.Config.ConnState = func(_ net.Conn, state http.ConnState) {

@@ -32,6 +32,7 @@ var usable = map[string]string{
 	"/sys/fs/cgroup/cgroup.controllers":            "cpuset cpu io memory pids\n",
 	"/proc/filesystems":                            "nodev\toverlay\n",
 	"/proc/sys/net/bridge/bridge-nf-call-iptables": "1\n",
+	"/sys/module/vxlan/refcnt":                     "0\n",
 	"/proc/sys/net/ipv4/ip_forward":                "1\n",
 	"/proc/meminfo":                                "MemTotal: 4026532 kB\n",
 	"/var/keep":                                    "",
