@@ -11,11 +11,12 @@ import (
 const redacted = "[redacted]"
 
 // Shapes of secrets that are removed wherever they appear, known or not: private keys in
-// PEM (whole or cut off), bootstrap tokens, bearer tokens.
+// PEM (whole or cut off), bootstrap tokens, bearer tokens. What follows the word bearer in a
+// sentence of ours ("token", "tokens") is shorter than a secret.
 var shapes = []*regexp.Regexp{
 	regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)`),
 	regexp.MustCompile(`\b[a-z0-9]{6}\.[a-z0-9]{16}\b`),
-	regexp.MustCompile(`(?i)bearer +[A-Za-z0-9._~+/=-]+`),
+	regexp.MustCompile(`(?i)bearer +[A-Za-z0-9._~+/=-]{8,}`),
 }
 
 // Redactor removes secrets from text. It is a second line of defence: secrets have a type

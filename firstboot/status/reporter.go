@@ -4,6 +4,7 @@ package status
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -117,14 +118,15 @@ func (r *Reporter) Complain(node, role, boot, what string, err error) {
 	}
 }
 
-// Close flushes the callback and returns the first failure to publish.
+// Close flushes the callback and returns the first failure to publish of each kind.
 func (r *Reporter) Close() error {
+	var err error
 	if r.Callback != nil {
-		r.Callback.Close()
+		err = r.Callback.Close()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.err
+	return errors.Join(r.err, err)
 }
 
 // publish writes the file and queues an event. The caller holds the lock.

@@ -247,11 +247,13 @@ func TestRedactorKeepsOrdinaryText(t *testing.T) {
 	r := &Redactor{}
 	r.Add("", "ab", "longsecret")
 	for in, want := range map[string]string{
-		"a table of facts":                     "a table of facts",
-		"longsecret, xlongsecretx":             "[redacted], x[redacted]x",
-		"bearer of news":                       "[redacted] news",
-		"kube-apiserver.v1 is fine":            "kube-apiserver.v1 is fine",
-		"-----BEGIN RSA PRIVATE KEY-----\nMII": "[redacted]",
+		"a table of facts":         "a table of facts",
+		"longsecret, xlongsecretx": "[redacted], x[redacted]x",
+		"bearer of news":           "bearer of news",
+		"cannot be sent as a bearer token; allowed: one word": "cannot be sent as a bearer token; allowed: one word",
+		"Authorization: Bearer abcdefgh, more":                "Authorization: [redacted], more",
+		"kube-apiserver.v1 is fine":                           "kube-apiserver.v1 is fine",
+		"-----BEGIN RSA PRIVATE KEY-----\nMII":                "[redacted]",
 	} {
 		if got := r.Text(in); got != want {
 			t.Errorf("%q became %q, want %q", in, got, want)

@@ -81,7 +81,7 @@ func (e *Env) tell(s *phases.State, failure error) error {
 		if c := s.Node.Callback; c.URL != "" {
 			if rep.Callback, err = status.NewCallback(c.URL, c.CA, c.Token.Reveal()); err == nil {
 				// There is one event, and nothing waits.
-				rep.Callback.Pause, rep.Callback.Flush = 10*time.Second, time.Minute
+				rep.Callback.Pause, rep.Callback.Flush = 10*time.Second, status.LastFlush
 			}
 		}
 	}

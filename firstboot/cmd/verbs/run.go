@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,9 +48,7 @@ func (e *Env) run(ctx context.Context, document string, adjust func(*phases.Stat
 	log, tail := newLog(e.Stderr, rep.Redactor)
 	n, digest, err := node.Load(document)
 	if err != nil {
-		rep.Start(hostname(), "unknown", status.BootID(), imageID(e.Root), nil)
-		rep.End(err)
-		return errors.Join(err, rep.Close())
+		return errors.Join(err, e.refuse(ctx, rep, document, err))
 	}
 	rep.Redactor.Add(n.Secrets()...)
 	rep.Log = func() []string { return append(tail.Lines(), unitLog(phases.KubeletUnit)...) }
@@ -61,6 +60,7 @@ func (e *Env) run(ctx context.Context, document string, adjust func(*phases.Stat
 		if rep.Callback, err = status.NewCallback(n.Callback.URL, n.Callback.CA, n.Callback.Token.Reveal()); err != nil {
 			return err
 		}
+		rep.Callback.Log = log
 	}
 	// Phase preflight says so if the machine stays unknown.
 	_ = host.Recognise(e.Root, n)
@@ -72,6 +72,10 @@ func (e *Env) run(ctx context.Context, document string, adjust func(*phases.Stat
 	rep.Start(name, string(n.Role), boot, imageID(e.Root), graph.Plan(string(n.Role)))
 	defer func() {
 		rep.End(err)
+		if rep.Callback != nil && last(err) {
+			rep.Callback.Flush = status.LastFlush
+			defer context.AfterFunc(ctx, rep.Callback.Abandon)()
+		}
 		if cerr := rep.Close(); cerr != nil {
 			log.Warn("reporting", "problem", cerr)
 		}
@@ -95,6 +99,31 @@ func (e *Env) run(ctx context.Context, document string, adjust func(*phases.Stat
 		Observer: observers{rep, logObserver{log}}, Redact: rep.Redactor.Text,
 	}
 	return runner.Run(ctx, state)
+}
+
+// last says that first boot is not started again after a run that ended so. Then nobody waits for
+// the process (systemd has what comes after it when it is started, and the kubelet has the node),
+// and nobody else tells the callback how it ended. A run that is to be repeated does not wait.
+func last(err error) bool {
+	return slices.Contains([]int{ExitOK, ExitUsage, ExitDocument, ExitChanged}, ExitCode(err))
+}
+
+// refuse says why a document cannot be used, also to the callback if the document has a usable
+// one. It returns what went wrong with that.
+func (e *Env) refuse(ctx context.Context, rep *status.Reporter, document string, failure error) error {
+	c, secrets := node.Salvage(document)
+	rep.Redactor.Add(secrets...)
+	var err error
+	if c.URL != "" {
+		if rep.Callback, err = status.NewCallback(c.URL, c.CA, c.Token.Reveal()); err == nil {
+			// The network may not be up yet, and nothing else is left to do.
+			rep.Callback.Flush = 2 * status.LastFlush
+			defer context.AfterFunc(ctx, rep.Callback.Abandon)()
+		}
+	}
+	rep.Start(hostname(), "unknown", status.BootID(), imageID(e.Root), nil)
+	rep.End(failure)
+	return errors.Join(err, rep.Close())
 }
 
 // console opens the console for writing, or returns nil where there is none.
