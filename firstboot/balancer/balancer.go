@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/node"
@@ -37,6 +38,8 @@ type Balancer struct {
 	ServerPort int32
 	// CAFile verifies the servers' certificates in health checks; empty verifies nothing.
 	CAFile string
+	// Check is how often each server is asked whether it is ready, and how long that may take.
+	Check time.Duration
 }
 
 // Wanted says whether a machine balances: every one with endpoint mode local, control planes
@@ -52,7 +55,7 @@ func Wanted(n *node.Node) bool {
 // reach the endpoint by a DNS name of the control planes.
 func New(n *node.Node, c *kubeadm.Config, caFile string) Balancer {
 	b := Balancer{Port: c.EndpointPort, Addresses: []netip.Addr{netip.MustParseAddr(c.Loopback())},
-		Servers: slices.Clone(n.Cluster.ControlPlanes), ServerPort: c.APIPort, CAFile: caFile}
+		Servers: slices.Clone(n.Cluster.ControlPlanes), ServerPort: c.APIPort, CAFile: caFile, Check: n.Timeouts.BalancerHealthCheck.D()}
 	switch {
 	case n.VIP.LoadBalancer != "":
 		b.Addresses = append(b.Addresses, c.VIP.Unmap())
@@ -86,7 +89,6 @@ func (b Balancer) Config() kubeadm.File {
 	p("    option redispatch 1")
 	p("    retries 3")
 	p("    timeout connect 2s")
-	p("    timeout check 5s")
 	p("    timeout queue 5s")
 	p("    # Watches and attached terminals may be silent for long; keep-alives find dead peers.")
 	p("    timeout client 4h")
@@ -101,6 +103,8 @@ func (b Balancer) Config() kubeadm.File {
 		// transparent: the address may come, or come back, later.
 		p("    bind %s%s", netip.AddrPortFrom(a, uint16(b.Port)), map[bool]string{false: " transparent"}[a.IsLoopback()])
 	}
+	p("    # With none ready, one that is not may serve nevertheless, as where all are only slow.")
+	p("    use_backend unready if { nbsrv(apiservers) eq 0 }")
 	p("    default_backend apiservers")
 	p("")
 	p("backend apiservers")
@@ -112,11 +116,20 @@ func (b Balancer) Config() kubeadm.File {
 	if b.CAFile != "" {
 		verify = "verify required ca-file " + b.CAFile + " verifyhost kubernetes"
 	}
-	p("    default-server check check-ssl %s check-sni kubernetes check-alpn http/1.1 inter 5s fastinter 500ms downinter 1s rise 1 fall 2 observe layer4 error-limit 2 on-error fastinter on-marked-down shutdown-sessions", verify)
-	for _, s := range b.Servers {
-		a, _ := netip.ParseAddr(s.Address) // validated with the document
-		p("    server %s %s", s.Name, netip.AddrPortFrom(a.Unmap(), uint16(b.ServerPort)))
+	// Without a timeout of its own a check may take the time of inter, connection and handshake
+	// included; with one these have to be made within the timeout for connections.
+	p("    default-server check check-ssl %s check-sni kubernetes check-alpn http/1.1 inter %dms fastinter 500ms downinter 1s rise 1 fall 2 observe layer4 error-limit 2 on-error fastinter on-marked-down shutdown-sessions", verify, b.Check.Milliseconds())
+	servers := func(options string) {
+		for _, s := range b.Servers {
+			a, _ := netip.ParseAddr(s.Address) // validated with the document
+			p("    server %s %s%s", s.Name, netip.AddrPortFrom(a.Unmap(), uint16(b.ServerPort)), options)
+		}
 	}
+	servers("")
+	p("")
+	p("backend unready")
+	p("    balance random")
+	servers(" no-check")
 	return kubeadm.File{Path: ConfigFile, Mode: 0o644, Data: buf.Bytes()}
 }
 

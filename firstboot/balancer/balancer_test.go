@@ -5,6 +5,7 @@ package balancer
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm/kubeadmtest"
 	"github.com/imgbuild/imgbuild/firstboot/node"
@@ -58,6 +59,34 @@ func TestConfig(t *testing.T) {
 		kubeadmtest.Golden(t, name+".cfg", f.Data)
 		if f.Path != ConfigFile {
 			t.Error(f)
+		}
+	}
+}
+
+// Slow hosts give API servers more time; a virtual address that waits for long is enough.
+func TestChecksFollowTheSettings(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		edit func(*node.Node)
+		want string
+	}{
+		{"default", local, " inter 5000ms "},
+		{"local", func(n *node.Node) { local(n); n.Timeouts.BalancerHealthCheck = node.Duration(30 * time.Second) }, " inter 30000ms "},
+		{"virtual address", func(n *node.Node) { address(n); n.VIP.HealthTimeout = node.Duration(20 * time.Second) }, " inter 20000ms "},
+		{"quick virtual address", func(n *node.Node) { address(n); n.VIP.HealthTimeout = node.Duration(time.Second) }, " inter 5000ms "},
+		{"both", func(n *node.Node) {
+			address(n)
+			n.VIP.HealthTimeout, n.Timeouts.BalancerHealthCheck = node.Duration(20*time.Second), node.Duration(1500*time.Millisecond)
+		}, " inter 1500ms "},
+	} {
+		text := string(made(t, CAFile, func(n *node.Node) {
+			n.Timeouts.BalancerHealthCheck = 0
+			c.edit(n)
+			node.SetDefaults(n)
+		}).Config().Data)
+		// A timeout of their own would leave them no more for the handshake than connections have.
+		if !strings.Contains(text, c.want) || strings.Contains(text, "timeout check") {
+			t.Errorf("%s: not%s:\n%s", c.name, c.want, text)
 		}
 	}
 }

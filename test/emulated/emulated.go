@@ -67,4 +67,5 @@ timeouts:
   tlsBootstrap: 15m
   nodeReady: 25m
   readinessProbePeriod: 10s
+  balancerHealthCheck: 30s
 `

@@ -91,7 +91,7 @@ func TestHaproxyBalances(t *testing.T) {
 	listeners := freePort(t, addresses...)
 	port := listeners[0].Addr().(*net.TCPAddr).Port
 	var ready [3]atomic.Bool
-	b := balancer.Balancer{Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, ServerPort: int32(port), CAFile: file}
+	b := balancer.Balancer{Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, ServerPort: int32(port), CAFile: file, Check: 5 * time.Second}
 	for i, name := range []string{"one", "two", "stranger"} {
 		ready[i].Store(true)
 		maker, signer := m, ca
