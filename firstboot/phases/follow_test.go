@@ -233,11 +233,14 @@ func TestDamagedMemory(t *testing.T) {
 	if _, err := kubeadm.WriteFiles(f.State.Root, kubeadm.File{Path: FollowFile, Mode: 0o644, Data: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Once(t.Context()); err == nil || !strings.Contains(err.Error(), "remove the file") {
+	if _, err := f.Once(t.Context()); err == nil || !strings.Contains(err.Error(), "write [] to it from a privileged pod") {
 		t.Error(err)
 	}
-	if err := os.Remove(f.State.path(FollowFile)); err != nil {
+	if err := os.WriteFile(f.State.path(FollowFile), []byte("[]\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	f.once(t)
+	if text := content(t, f.State, FollowFile); !strings.Contains(text, "cp-2") {
+		t.Errorf("it is not made again: %s", text)
+	}
 }

@@ -75,7 +75,7 @@ func (s *State) members(seen []endpoint.Member, now time.Time) ([]endpoint.Membe
 		known, err = endpoint.Decode(text)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w; remove the file, and it is made from the node document", FollowFile, err)
+		return nil, fmt.Errorf("%s: %w; write [] to it from a privileged pod on this node, and it is made again from the node document and the cluster, or wipe this machine's disk and let it join again", FollowFile, err)
 	}
 	return endpoint.Merge(endpoint.Document(listed), known, seen, now), nil
 }

@@ -35,6 +35,7 @@ import (
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
 	"github.com/imgbuild/imgbuild/firstboot/kubeconfig"
 	"github.com/imgbuild/imgbuild/firstboot/node"
+	"github.com/imgbuild/imgbuild/firstboot/status"
 )
 
 // componentsEnv names a directory that holds the programs etcd and kubernetes (the latter
@@ -234,7 +235,7 @@ func (m *machine) register(ctx context.Context) {
 		return
 	}
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: m.node, Labels: map[string]string{"kubernetes.io/hostname": m.node}}}
-	n.Status.Conditions = m.ready()
+	n.Status.Conditions, n.Status.NodeInfo.BootID = m.ready(), status.BootID()
 	if err := c.Apply(ctx, n, true); err != nil {
 		if ctx.Err() == nil {
 			m.fail(err)
@@ -270,7 +271,7 @@ func (m *machine) heartbeat(ctx context.Context, conf string) {
 	}
 	for ctx.Err() == nil {
 		conditions := m.ready()
-		patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": conditions}})
+		patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": conditions, "nodeInfo": map[string]any{"bootID": status.BootID()}}})
 		if err != nil {
 			m.fail(err)
 			return

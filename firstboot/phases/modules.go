@@ -3,7 +3,12 @@
 package phases
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -28,15 +33,48 @@ func modulesPhase() phase.Phase[*State] {
 
 // loadModules has the modules of ipvs loaded, now and at later boots. Those of the other modes
 // the kernel loads by itself, with the first rule that needs one, and a start is not to wait
-// for them.
+// for them. What the unit achieved is seen by the modules themselves.
 func loadModules(ctx context.Context, s *State) error {
 	if s.Node.Cluster.ProxyMode != node.ProxyIPVS {
 		return s.clear(modulesFile)
 	}
-	text := strings.Join(preflight.ProxyModules(node.ProxyIPVS), "\n") + "\n"
-	changed, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: modulesFile, Mode: 0o644, Data: []byte(text)})
-	if err != nil || len(changed) == 0 {
+	modules := preflight.ProxyModules(node.ProxyIPVS)
+	text := strings.Join(modules, "\n") + "\n"
+	if _, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: modulesFile, Mode: 0o644, Data: []byte(text)}); err != nil {
 		return err
 	}
-	return s.RestartUnit(ctx, modulesUnit)
+	missing, err := s.notLoaded(modules)
+	if err != nil || missing == nil {
+		return err
+	}
+	if err := s.RestartUnit(ctx, modulesUnit); err != nil {
+		return err
+	}
+	for {
+		if missing, err = s.notLoaded(missing); err != nil || missing == nil {
+			return err
+		}
+		if s.sleep(ctx) != nil {
+			return fmt.Errorf("cluster.proxyMode ipvs: the kernel does not load %s; the console has its reason; take what forbids them off the kernel's command line in the profile, or choose another mode", strings.Join(missing, ", "))
+		}
+	}
+}
+
+// notLoaded returns those modules that the kernel does not have. One that is built in has no
+// directory in /sys/module unless it has parameters; modules.builtin lists it.
+func (s *State) notLoaded(modules []string) (missing []string, err error) {
+	release, err := os.ReadFile(s.path("/proc/sys/kernel/osrelease"))
+	if err != nil {
+		return nil, err
+	}
+	builtin, err := os.ReadFile(s.path("/usr/lib/modules/" + strings.TrimSpace(string(release)) + "/modules.builtin"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, name := range modules {
+		if s.absent("/sys/module/"+name) && !bytes.Contains(builtin, []byte("/"+name+".ko")) {
+			missing = append(missing, name)
+		}
+	}
+	return missing, nil
 }

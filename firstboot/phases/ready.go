@@ -13,13 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/firstboot/kubeadm"
+	"github.com/imgbuild/imgbuild/firstboot/status"
 )
 
 // DoneMarker exists once first boot is complete; firstboot.service is skipped from then
 // on. It is on the state partition and holds what was done, in JSON.
 const DoneMarker = "/var/lib/imgbuild/firstboot/done"
 
-// awaitReady waits for the node's Ready condition.
+// awaitReady waits until the node is Ready in this boot. That of an earlier one may be there
+// still: of a run that the power was cut in, or of the disk that the machine had before.
 func awaitReady(ctx context.Context, s *State) error {
 	c, err := s.client()
 	if err != nil {
@@ -27,7 +29,7 @@ func awaitReady(ctx context.Context, s *State) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Node.Timeouts.NodeReady.D())
 	defer cancel()
-	return c.WaitReady(ctx, s.Config.NodeName)
+	return c.WaitReadyThisBoot(ctx, s.Config.NodeName, status.BootID())
 }
 
 // handOver records that first boot is complete. It is the last thing that happens, so a

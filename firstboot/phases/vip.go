@@ -27,7 +27,9 @@ const (
 // vipPhase starts keepalived on a machine that starts the cluster with others: all of them have
 // the same list, so the address has an owner before any API server answers, and machines that
 // join wait for a port to open. A machine that joins is unknown to those that are there; its
-// keepalived is configured here and started by phase Follow when they know it.
+// keepalived is configured here and started by FollowUnit when they know it. So is that of a
+// machine whose first boot goes on after a power cut: while it was off others may have been
+// added, which it does not know.
 func vipPhase() phase.Phase[*State] {
 	return phase.Phase[*State]{Name: VIP, Purpose: "the control planes elect an owner of the virtual address",
 		Needs: []string{Discovery}, Roles: []string{string(node.ControlPlane)},
@@ -60,14 +62,27 @@ func startKeepalived(ctx context.Context, s *State) error {
 	if err := s.startWith(ctx, vip.WatchUnit, vip.Watch(endpoint, s.Config.VIP.Unmap(), s.Node.VIP.HealthTimeout.D())); err != nil {
 		return err
 	}
-	if s.joined() && s.absent(vip.AdmittedFile) {
-		_, err := kubeadm.WriteFiles(s.Root, k.Config())
-		return err
+	if s.absent(vip.AdmittedFile) && (s.joined() || s.etcdHasData()) {
+		return s.holdKeepalived(ctx, k)
 	}
 	if _, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: vip.AdmittedFile, Mode: 0o644}); err != nil {
 		return err
 	}
 	return s.startWith(ctx, vip.Unit, k.Config())
+}
+
+// holdKeepalived leaves it to FollowUnit to start keepalived. With a machine that joins phase Follow
+// begins; with one that the cluster may know already there is nothing to wait for.
+func (s *State) holdKeepalived(ctx context.Context, k vip.Keepalived) error {
+	if _, err := kubeadm.WriteFiles(s.Root, k.Config()); err != nil || s.joined() {
+		return err
+	}
+	if s.absent(FollowFile) {
+		if err := s.remember(nil, time.Now()); err != nil {
+			return err
+		}
+	}
+	return s.StartUnit(ctx, FollowUnit)
 }
 
 // keepalived is this machine's configuration with the control planes that are known now.

@@ -101,6 +101,45 @@ func TestKeepalivedOfAMachineThatJoins(t *testing.T) {
 	}
 }
 
+// A founder whose first boot goes on after a power cut may have missed that others were added. One
+// that was cut off before etcd began asks again who founds, and one whose keepalived runs already
+// was not switched off.
+func TestKeepalivedOfAFounderAfterAPowerCut(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		data bool
+		cut  bool
+		held bool
+	}{{"etcd began", true, true, true}, {"etcd had not begun", false, true, false}, {"first boot was started again", true, false, false}} {
+		s, units := endpointState(t, func(*node.Node) {})
+		s.Membership = &Membership{Members: s.Node.Cluster.ControlPlanes}
+		if err := startKeepalived(t.Context(), s); err != nil || s.absent(vip.AdmittedFile) {
+			t.Fatalf("%s: the first time: %v", c.name, err)
+		}
+		if c.data {
+			if err := os.MkdirAll(s.path(kubeadm.EtcdDataDir+"/member"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.cut {
+			if err := os.RemoveAll(s.path("/run")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		*units = nil
+		if err := startKeepalived(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"start " + vip.WatchUnit, "start " + vip.Unit}
+		if c.held {
+			want[1] = "start " + FollowUnit
+		}
+		if !slices.Equal(*units, want) || s.absent(vip.AdmittedFile) != c.held || s.absent(FollowFile) == c.held || s.absent(vip.ConfigFile) {
+			t.Errorf("%s: %q, admitted %v, followed %v", c.name, *units, !s.absent(vip.AdmittedFile), !s.absent(FollowFile))
+		}
+	}
+}
+
 func TestOwnerWithBalancerFollowsTheBalancer(t *testing.T) {
 	s, _ := endpointState(t, func(n *node.Node) { n.Cluster.Endpoint, n.VIP.LoadBalancer = "192.0.2.10:8443", "haproxy" })
 	if err := errors.Join(startBalancer(t.Context(), s), startKeepalived(t.Context(), s)); err != nil {
