@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -67,8 +68,9 @@ func (e env) startPair(t *testing.T) *pair {
 	config, ca := serverTLS(t, gateway)
 	p.receiver = newReceiver(p.token)
 	p.rendered = e.render(t, rendering{controlPlanes: 1, workers: 1, probe: true,
-		text:     fmt.Sprintf("callback: {url: 'https://%s:%d/events', caFile: callback-ca.pem, tokenFile: callback-token}\n", gateway, callbackPort),
-		attached: map[string]string{"callback-ca.pem": ca, "callback-token": p.token + "\n"}})
+		text: fmt.Sprintf("callback: {url: 'https://%s:%d/events', caFile: callback-ca.pem, tokenFile: callback-token}\n", gateway, callbackPort) +
+			"registries:\n  - {host: registry.example.org, mirrors: [{url: 'https://mirror.example.org', credentialsFile: mirror-credentials}]}\n",
+		attached: map[string]string{"callback-ca.pem": ca, "callback-token": p.token + "\n", "mirror-credentials": mirrorCredentials + "\n"}})
 	run := e.startCluster(t, p.rendered.dir, p.rendered.index, func(o *vm.FleetOptions) {
 		o.Machine.MemoryMiB, o.Machine.Disks = pairMemoryMiB, []string{e.probeDisk}
 	})
@@ -116,20 +118,26 @@ func (p *pair) keptSecrets() {
 	file("cluster.json", filepath.Join(p.rendered.dir, "cluster.json"))
 	r := p.fleet.Result()
 	places["time line"] = string(r.Timeline.SVG()) + r.Timeline.Table()
-	secrets := p.renderedSecrets()
+	secrets := append(p.renderedSecrets(), plain("credentials of the mirror", mirrorCredentials))
 	for name, in := range p.nodes {
 		file("console of "+name, p.fleet.Member(name).Console())
 		in = &inside{view: p.view, pod: in.pod}
 		places["status of "+name] = in.read("cat", status.Path)
 		places["first boot's journal of "+name] = in.read("cat", phase.JournalPath)
-		places["system journal of "+name] = in.read("exec", "/usr/bin/journalctl", "--no-pager", "--output=short")
+		places["system journal of "+name] = in.read("exec", "/usr/bin/journalctl", "--no-pager", "--all", "--output=export")
 		secrets = append(secrets, in.madeSecrets(name)...)
 	}
 	// What anyone may read who may look at the cluster but not at its secrets.
-	places["objects"] = p.kubectl("get", "nodes,pods,services,configmaps,serviceaccounts,daemonsets,deployments,events,certificatesigningrequests", "-A", "-o", "yaml")
-	for pod := range strings.FieldsSeq(p.kubectl("get", "pods", "-n", "kube-system", "-o", "name")) {
-		places["log of "+pod], _ = p.try("", "logs", "-n", "kube-system", pod, "--all-containers")
-		places["log of "+pod] += " "
+	kinds := slices.DeleteFunc(strings.Fields(p.kubectl("api-resources", "--verbs=list", "-o", "name")), func(kind string) bool { return kind == "secrets" })
+	places["objects"] = p.kubectl("get", strings.Join(kinds, ","), "-A", "-o", "yaml")
+	for pod := range strings.Lines(p.kubectl("get", "pods", "-A", "--no-headers", "-o", "custom-columns=NS:.metadata.namespace,NAME:.metadata.name,RESTARTS:.status.containerStatuses[*].restartCount")) {
+		f := strings.Fields(pod)
+		places["log of "+f[1]] = f[1] + "\n" + p.kubectl("logs", "-n", f[0], f[1], "--all-containers")
+		if strings.Trim(f[2], "0,") != "" {
+			// A container that did not start again has no log before this one.
+			before, _ := p.try("", "logs", "-n", f[0], f[1], "--all-containers", "--previous")
+			places["log of "+f[1]] += before
+		}
 	}
 	hidden(p.T, secrets, places)
 }
