@@ -109,9 +109,10 @@ type rendering struct {
 	// text is appended to the cluster file; attached are files beside it.
 	text     string
 	attached map[string]string
-	// probe and files go to every host.
+	// probe, files and units go to every host.
 	probe bool
 	files []vm.GuestFile
+	units []vm.GuestUnit
 }
 
 // rendered is a cluster file and what was made of it.
@@ -162,7 +163,7 @@ func (e env) render(t *testing.T, o rendering) *rendered {
 			t.Fatal(err)
 		}
 	}
-	if o.probe || len(o.files) > 0 {
+	if o.probe || len(o.files)+len(o.units) > 0 {
 		text += "butane: [test.bu]\n"
 		put("test.bu", snippet(t, o))
 	}
@@ -189,6 +190,9 @@ func snippet(t *testing.T, o rendering) string {
 	}
 	if o.probe {
 		units = append(units, object{"name": probeUnit, "enabled": true, "contents": probeMount})
+	}
+	for _, u := range o.units {
+		units = append(units, object{"name": u.Name, "enabled": strings.Contains(u.Contents, "[Install]"), "contents": u.Contents})
 	}
 	text, err := yaml.Marshal(object{"variant": "fcos", "version": "1.6.0", "storage": object{"files": files}, "systemd": object{"units": units}})
 	if err != nil {
@@ -220,6 +224,7 @@ func (e env) startCluster(t *testing.T, dir string, ix *cluster.Index, adjust fu
 	}
 	o := e.fleetOptions(t, dir)
 	o.Hosts, o.Network, o.Names, o.API, o.Kubeconfig = layout.Hosts, layout.Network, layout.Names, layout.API, layout.Kubeconfig
+	o.Resolvers, o.Fronts, o.Fetch = layout.Resolvers, layout.Fronts, layout.Fetch
 	for i := range o.Hosts {
 		if o.Hosts[i].Role == node.Worker {
 			o.Hosts[i].Image = e.workerImage(t)

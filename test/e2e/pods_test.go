@@ -67,7 +67,7 @@ func client() (*core.ConfigMap, *core.Pod) {
 // allPodsReady waits until kubectl get pods -A shows every pod Running and ready.
 func (v *view) allPodsReady(names ...string) {
 	v.Helper()
-	v.eventually("all pods Running and ready", 5*time.Minute, func() error {
+	v.eventually("all pods Running and ready", 15*time.Minute, func() error {
 		var list core.PodList
 		if err := v.get(&list, "pods", "-A"); err != nil {
 			return err

@@ -9,6 +9,8 @@
 //	probe cat FILE...  the files, one after the other
 //	probe sums DIR...  SHA-256 of every file below the directories, sorted
 //	probe exec PROGRAM ARG...
+//	probe tree FILE    write what there is below /etc and /var to FILE, unless that was done before
+//	probe reset FILE   run firstboot reset, and say what is there that is not in FILE or is in use
 //	probe panic FILE   say that the kernel met an int3 and make it panic, unless FILE, made before, exists
 package main
 
@@ -40,7 +42,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("name one of: facts, walk, cat, sums, exec, panic")
+		return errors.New("name one of: facts, walk, cat, sums, exec, tree, reset, panic")
 	}
 	if err := joinHost(); err != nil {
 		return err
@@ -54,6 +56,10 @@ func run(args []string) error {
 		return cat(args[1:])
 	case "sums":
 		return sums(args[1:])
+	case "tree":
+		return keepTree(args[1])
+	case "reset":
+		return reset(args[1])
 	case "panic":
 		return panicOnce(args[1])
 	case "exec":

@@ -65,3 +65,9 @@ type Walk struct {
 	// Mounts lists where other file systems are mounted.
 	Mounts []string `json:"mounts"`
 }
+
+// What the probe writes about a reset, line by line: everything that is left, then how it ended.
+const (
+	LeftPrefix  = "probe: left: "
+	ResetPrefix = "probe: reset: "
+)
