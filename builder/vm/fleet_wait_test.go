@@ -93,7 +93,7 @@ func TestSwitchedOff(t *testing.T) {
 func TestMachineEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		explained := func(err error) error { return fmt.Errorf("%w\n  | last words", err) }
-		f, told := paper(t, "a", "b", "c")
+		f, _ := paper(t, "a", "b", "c")
 		for _, m := range f.Members {
 			m.machine = &Machine{}
 		}
@@ -103,7 +103,7 @@ func TestMachineEnds(t *testing.T) {
 			t.Errorf("ended %t, %v", ended, err)
 		}
 
-		f, told = paper(t, "a", "b", "c")
+		f, told := paper(t, "a", "b", "c")
 		for _, m := range f.Members {
 			m.machine = &Machine{}
 			m.settle(m.outcome, nil)
