@@ -3,12 +3,8 @@
 package phases
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"strings"
 	"time"
 
@@ -43,7 +39,7 @@ func loadModules(ctx context.Context, s *State) error {
 	if _, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: modulesFile, Mode: 0o644, Data: []byte(text)}); err != nil {
 		return err
 	}
-	missing, err := s.notLoaded(modules)
+	missing, err := preflight.NotLoaded(s.Root, modules...)
 	if err != nil || missing == nil {
 		return err
 	}
@@ -51,30 +47,11 @@ func loadModules(ctx context.Context, s *State) error {
 		return err
 	}
 	for {
-		if missing, err = s.notLoaded(missing); err != nil || missing == nil {
+		if missing, err = preflight.NotLoaded(s.Root, missing...); err != nil || missing == nil {
 			return err
 		}
 		if s.sleep(ctx) != nil {
 			return fmt.Errorf("cluster.proxyMode ipvs: the kernel does not load %s; the console has its reason; take what forbids them off the kernel's command line in the profile, or choose another mode", strings.Join(missing, ", "))
 		}
 	}
-}
-
-// notLoaded returns those modules that the kernel does not have. One that is built in has no
-// directory in /sys/module unless it has parameters; modules.builtin lists it.
-func (s *State) notLoaded(modules []string) (missing []string, err error) {
-	release, err := os.ReadFile(s.path("/proc/sys/kernel/osrelease"))
-	if err != nil {
-		return nil, err
-	}
-	builtin, err := os.ReadFile(s.path("/usr/lib/modules/" + strings.TrimSpace(string(release)) + "/modules.builtin"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	for _, name := range modules {
-		if s.absent("/sys/module/"+name) && !bytes.Contains(builtin, []byte("/"+name+".ko")) {
-			missing = append(missing, name)
-		}
-	}
-	return missing, nil
 }

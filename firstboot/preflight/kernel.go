@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -73,22 +75,34 @@ func proxyParts(m *Machine) error {
 }
 
 // lacks returns those modules that the kernel neither has nor could load.
-func (m *Machine) lacks(modules ...string) (missing []string, err error) {
-	release, err := os.ReadFile(m.path("/proc/sys/kernel/osrelease"))
+func (m *Machine) lacks(modules ...string) ([]string, error) {
+	return unlisted(m.Root, []string{"modules.dep", "modules.builtin"}, modules)
+}
+
+// NotLoaded returns those modules that the kernel below root does not have now.
+func NotLoaded(root string, modules ...string) ([]string, error) {
+	return unlisted(root, []string{"modules.builtin"}, modules)
+}
+
+// unlisted returns those modules that are not loaded and that none of the running kernel's lists
+// names. A module that is built in has no directory in /sys/module unless it has parameters;
+// modules.builtin lists it.
+func unlisted(root string, lists, modules []string) (missing []string, err error) {
+	release, err := os.ReadFile(filepath.Join(root, "/proc/sys/kernel/osrelease"))
 	if err != nil {
 		return nil, err
 	}
-	index := "/usr/lib/modules/" + strings.TrimSpace(string(release)) + "/modules."
-	var known []byte
-	for _, part := range []string{"dep", "builtin"} {
-		text, err := os.ReadFile(m.path(index + part))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+	var listed []byte
+	for _, list := range lists {
+		text, err := os.ReadFile(filepath.Join(root, "/usr/lib/modules", strings.TrimSpace(string(release)), list))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		known = append(known, text...)
+		listed = append(listed, text...)
 	}
 	for _, name := range modules {
-		if m.absent("/sys/module/"+name) && !bytes.Contains(known, []byte("/"+name+".ko")) {
+		_, err := os.Lstat(filepath.Join(root, "/sys/module", name))
+		if errors.Is(err, fs.ErrNotExist) && !bytes.Contains(listed, []byte("/"+name+".ko")) {
 			missing = append(missing, name)
 		}
 	}
