@@ -92,11 +92,7 @@ func setProxy(path, url string) error {
 	if err != nil {
 		return errors.New("the kubeconfig cannot be encoded") // the cause could quote the key
 	}
-	temporary := path + ".new"
-	if err := writeSecret(temporary, text); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
+	return appear(path, func(temporary string) error { return writeSecret(temporary, text) })
 }
 
 // dialLimit bounds how long an address is tried that nobody may have yet, answerLimit how long
