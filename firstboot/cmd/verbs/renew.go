@@ -78,11 +78,9 @@ func (e *Env) tell(s *phases.State, failure error) error {
 		if s.Config != nil {
 			name = s.Config.NodeName
 		}
-		if c := s.Node.Callback; c.URL != "" {
-			if rep.Callback, err = status.NewCallback(c.URL, c.CA, c.Token.Reveal()); err == nil {
-				// There is one event, and nothing waits.
-				rep.Callback.Pause, rep.Callback.Flush = 10*time.Second, status.LastFlush
-			}
+		if rep.Callback, err = callback(s.Node.Callback); rep.Callback != nil {
+			// There is one event, and nothing waits.
+			rep.Callback.Pause, rep.Callback.Flush = 10*time.Second, status.LastFlush
 		}
 	}
 	rep.Complain(name, role, status.BootID(), "renew", failure)

@@ -56,10 +56,10 @@ func (e *Env) run(ctx context.Context, document string, adjust func(*phases.Stat
 	if err != nil {
 		return err
 	}
-	if n.Callback.URL != "" {
-		if rep.Callback, err = status.NewCallback(n.Callback.URL, n.Callback.CA, n.Callback.Token.Reveal()); err != nil {
-			return err
-		}
+	if rep.Callback, err = callback(n.Callback); err != nil {
+		return err
+	}
+	if rep.Callback != nil {
 		rep.Callback.Log = log
 	}
 	// Phase preflight says so if the machine stays unknown.
@@ -114,16 +114,22 @@ func (e *Env) refuse(ctx context.Context, rep *status.Reporter, document string,
 	c, secrets := node.Salvage(document)
 	rep.Redactor.Add(secrets...)
 	var err error
-	if c.URL != "" {
-		if rep.Callback, err = status.NewCallback(c.URL, c.CA, c.Token.Reveal()); err == nil {
-			// The network may not be up yet, and nothing else is left to do.
-			rep.Callback.Flush = 2 * status.LastFlush
-			defer context.AfterFunc(ctx, rep.Callback.Abandon)()
-		}
+	if rep.Callback, err = callback(c); rep.Callback != nil {
+		// The network may not be up yet, and nothing else is left to do.
+		rep.Callback.Flush = 2 * status.LastFlush
+		defer context.AfterFunc(ctx, rep.Callback.Abandon)()
 	}
 	rep.Start(hostname(), "unknown", status.BootID(), imageID(e.Root), nil)
 	rep.End(failure)
 	return errors.Join(err, rep.Close())
+}
+
+// callback returns what tells the callback of a document, nil without one.
+func callback(c node.Callback) (*status.Callback, error) {
+	if c.URL == "" {
+		return nil, nil
+	}
+	return status.NewCallback(c.URL, c.CA, c.Token.Reveal())
 }
 
 // console opens the console for writing, or returns nil where there is none.
