@@ -3,11 +3,13 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -118,6 +120,8 @@ func (c *Client) refuseNamesake(ctx context.Context, m Member, self node.Peer) e
 	return nil
 }
 
+// initialCluster lists members by name, the one with this id as self. etcd lists them by id, which
+// comes from the moment they were added: a machine that joins again would have another manifest.
 func initialCluster(members []Member, id uint64, self node.Peer) ([]node.Peer, error) {
 	var out []node.Peer
 	for _, m := range members {
@@ -136,6 +140,9 @@ func initialCluster(members []Member, id uint64, self node.Peer) ([]node.Peer, e
 			out = append(out, node.Peer{Name: name, Address: address})
 		}
 	}
+	slices.SortFunc(out, func(a, b node.Peer) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Address, b.Address))
+	})
 	return out, nil
 }
 
