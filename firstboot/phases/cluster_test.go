@@ -25,9 +25,7 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/certificate/csr"
@@ -157,68 +155,64 @@ func (m *member) deliver(files ...kubeadm.File) {
 	}
 }
 
-// bootstrap gets a certificate the way a kubelet does and writes kubelet.conf.
+// bootstrap gets a certificate the way a kubelet does and writes kubelet.conf. A kubelet that gets
+// none ends and is started again: an API server that has just heard of a token may not know it
+// for one yet, or not the rights that come with it.
 func (m *machine) bootstrap() {
+	for {
+		err := m.bootstrapOnce()
+		if err == nil || m.ctx.Err() != nil {
+			return
+		}
+		m.t.Logf("%s: the kubelet ends and is started again: %v", m.node, err)
+		time.Sleep(time.Second)
+	}
+}
+
+func (m *machine) bootstrapOnce() error {
 	cfg, err := clientcmd.BuildConfigFromFlags("", filepath.Join(m.root, kubeadm.BootstrapConf))
 	if err != nil {
-		m.fail(err)
-		return
+		return err
 	}
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
-		m.fail(err)
-		return
+		return err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		m.fail(err)
-		return
+		return err
 	}
 	request, err := csrFor(m.node, key)
 	if err != nil {
-		m.fail(err)
-		return
+		return err
 	}
-	ask := func() (string, types.UID, error) {
-		return csr.RequestCertificateWithContext(m.ctx, client, request, "", certificatesv1.KubeAPIServerClientKubeletSignerName, nil,
-			[]certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth}, key)
-	}
-	name, uid, err := ask()
-	// An API server that has just heard of the token may not have heard of the rights that come
-	// with it. The kubelet ends then, and is started again.
-	for apierrors.IsForbidden(err) && m.ctx.Err() == nil {
-		time.Sleep(time.Second)
-		name, uid, err = ask()
-	}
+	name, uid, err := csr.RequestCertificateWithContext(m.ctx, client, request, "", certificatesv1.KubeAPIServerClientKubeletSignerName, nil,
+		[]certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth}, key)
 	if err != nil {
-		m.fail(err)
-		return
+		return err
 	}
 	cert, err := csr.WaitForCertificate(m.ctx, client, name, uid)
 	if err != nil {
-		m.fail(err)
-		return
+		return err
 	}
 	pem, err := keyutil.MarshalPrivateKeyToPEM(key)
 	if err != nil {
-		m.fail(err)
-		return
+		return err
 	}
 	file := filepath.Join(filepath.Dir(kubeadm.KubeletPEM), "kubelet-client-1.pem")
 	conf, err := kubeconfig.Encode(kubeconfig.Kubelet, kubeconfig.New("default-cluster", cfg.Host, "default-auth", cfg.CAData,
 		clientAuth(m.root+file)))
-	if err == nil {
-		_, err = kubeadm.WriteFiles(m.root, kubeadm.File{Path: file, Mode: 0o600, Data: append(cert, pem...)})
-	}
-	if err == nil {
-		err = replaceLink(m.root+kubeadm.KubeletPEM, file)
-	}
-	if err == nil {
-		_, err = kubeadm.WriteFiles(m.root, conf)
-	}
 	if err != nil {
-		m.fail(err)
+		return err
 	}
+	if _, err := kubeadm.WriteFiles(m.root, kubeadm.File{Path: file, Mode: 0o600, Data: append(cert, pem...)}); err != nil {
+		return err
+	}
+	if err := replaceLink(m.root+kubeadm.KubeletPEM, file); err != nil {
+		return err
+	}
+	_, err = kubeadm.WriteFiles(m.root, conf)
+	return err
 }
 
 func csrFor(nodeName string, key *ecdsa.PrivateKey) ([]byte, error) {
