@@ -41,20 +41,34 @@ type service struct {
 	socket *net.UnixConn
 }
 
-// await waits until it says so.
-func (s *service) await(t *testing.T, what string) {
-	t.Helper()
+// says waits for a message with lines that begin so.
+func (s *service) says(limit time.Duration, lines ...string) error {
 	buf := make([]byte, 4096)
-	must(t, s.socket.SetReadDeadline(time.Now().Add(patience)))
+	if err := s.socket.SetReadDeadline(time.Now().Add(limit)); err != nil {
+		return err
+	}
 	for {
 		n, err := s.socket.Read(buf)
 		if err != nil {
-			t.Fatalf("it does not say %s: %v", what, err)
+			return fmt.Errorf("it does not say %s: %w", lines, err)
 		}
-		if strings.Contains("\n"+string(buf[:n]), "\n"+what+"\n") {
-			return
+		text := "\n" + string(buf[:n])
+		if !slices.ContainsFunc(lines, func(line string) bool { return !strings.Contains(text, "\n"+line) }) {
+			return nil
 		}
 	}
+}
+
+// reload makes it read its configuration, as systemd does for Type=notify-reload: a reload fails
+// that it does not answer, and does no harm.
+func (s *service) reload() error {
+	if err := s.Process.Signal(syscall.SIGUSR2); err != nil {
+		return err
+	}
+	if err := s.says(patience/4, "RELOADING=1", "MONOTONIC_USEC="); err != nil {
+		return err
+	}
+	return s.says(patience, "READY=1")
 }
 
 // masterWorker runs haproxy as its unit does, and waits until it is ready as systemd does: a
@@ -93,7 +107,7 @@ func masterWorker(t *testing.T, set *tool.Set, config string) *service {
 		log.Close()
 	})
 	s := &service{cmd, socket}
-	s.await(t, "READY=1")
+	must(t, s.says(patience, "READY=1"))
 	return s
 }
 
@@ -180,18 +194,19 @@ func TestHaproxyGainsAServer(t *testing.T) {
 			return []netip.Addr{netip.MustParseAddr(addresses[0]), netip.MustParseAddr(addresses[1])}, nil
 		},
 		Reload: func(_ context.Context, unit string) error {
-			reloads++
-			if err := haproxy.Process.Signal(syscall.SIGUSR2); err != nil {
-				return err
+			err := haproxy.reload()
+			if err == nil {
+				reloads++
 			}
-			haproxy.await(t, "RELOADING=1")
-			haproxy.await(t, "READY=1")
-			return nil
+			return err
 		}}
-	for range 2 {
-		_, err := f.Once(t.Context())
+	if _, err := f.Once(t.Context()); err != nil { // haproxy missed the signal, which is rare
+		t.Log(err)
+		_, err = f.Once(t.Context())
 		must(t, err)
 	}
+	_, err := f.Once(t.Context())
+	must(t, err)
 	if reloads != 1 {
 		t.Errorf("%d reloads for one change", reloads)
 	}
