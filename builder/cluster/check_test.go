@@ -140,6 +140,8 @@ func TestProblems(t *testing.T) {
 		{strings.Replace(with("vip: {provider: keepalived, address: 192.0.2.10, loadBalancer: haproxy}"), "{mode: vip}", "{mode: vip, port: 6443}", 1), `endpoint.port: value "6443": is also apiServer.port`},
 		{with("networking: {podSubnet: '10.244.0.0/16,fd00::/48'}"), "networking.podSubnet: value \"10.244.0.0/16,fd00::/48\": names two ranges: dual-stack clusters are not supported"},
 		{with("networking: {podSubnet: 10.244.0.0/16, serviceSubnet: 'fd00::/112'}"), "is of another address family than networking.podSubnet"},
+		{with("networking: {podSubnet: 10.244.0.0/23}"), `networking.podSubnet: value "10.244.0.0/23": has room for 2 nodes, and there are 4 hosts; allowed: a wider range`},
+		{with("networking: {podSubnet: 'fd00:10::/63', serviceSubnet: 'fd00:96::/112'}"), "has room for 2 nodes"},
 		{with("networking: {podSubnet: x}"), `networking.podSubnet: value "x": is not an address range`},
 		{with("networking: {podSubnet: 10.96.0.0/16}"), "overlaps networking.podSubnet"},
 		{with("networking: {podSubnet: 192.0.0.0/16}"), "hostNetwork.subnet: value \"192.0.2.0/24\": overlaps networking.podSubnet"},

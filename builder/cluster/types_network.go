@@ -6,7 +6,7 @@ import "github.com/imgbuild/imgbuild/firstboot/node"
 
 // Networking holds the cluster's own address ranges in CIDR notation, one family each.
 type Networking struct {
-	// PodSubnet is divided among the nodes, a /24 each; default 10.244.0.0/16.
+	// PodSubnet is divided among the nodes, a /24 each, or a /64 of IPv6; default 10.244.0.0/16.
 	PodSubnet string `yaml:"podSubnet,omitempty"`
 	// ServiceSubnet holds the addresses of services; default 10.96.0.0/12.
 	ServiceSubnet string `yaml:"serviceSubnet,omitempty"`

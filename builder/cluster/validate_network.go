@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -68,6 +69,9 @@ func (v *validator) networks() {
 	if pods.IsValid() && services.IsValid() && pods.Addr().Is4() != services.Addr().Is4() {
 		v.fail("networking.serviceSubnet", "is of another address family than networking.podSubnet", "two ranges of one family; dual-stack is not supported")
 	}
+	if room := rangesForNodes(pods); room < len(v.c.Hosts) && v.c.PodNetwork.Provider != node.NetworkNone {
+		v.fail("networking.podSubnet", fmt.Sprintf("has room for %d nodes, and there are %d hosts", room, len(v.c.Hosts)), "a wider range")
+	}
 	v.domain("networking.dnsDomain", n.DNSDomain, "a DNS domain")
 	v.hostNetwork("hostNetwork", v.c.HostNetwork)
 	v.gateway("hostNetwork", v.c.HostNetwork)
@@ -77,6 +81,18 @@ func (v *validator) networks() {
 	if v.c.PodNetwork.Provider == node.NetworkNone && len(v.c.PodNetwork.Manifests) == 0 {
 		v.warn("podNetwork.provider", "installs no pod network: nodes stay NotReady until something else does", "podNetwork.manifests with a network's own files")
 	}
+}
+
+// rangesForNodes is how many nodes get addresses for pods from a range.
+func rangesForNodes(pods netip.Prefix) int {
+	bits := node.NodeBits6
+	if pods.Addr().Is4() {
+		bits = node.NodeBits4
+	}
+	if !pods.IsValid() || pods.Bits() > bits || pods.Bits() < bits-16 { // judged elsewhere
+		return math.MaxInt
+	}
+	return 1 << (bits - pods.Bits())
 }
 
 var bondModes = []string{"active-backup", "802.3ad", "balance-rr", "balance-xor", "broadcast", "balance-tlb", "balance-alb"}
@@ -144,6 +160,7 @@ func (v *validator) gateway(at string, n HostNetwork) {
 	}
 	inside, own := subnet.Contains(gateway), v.doc.Has(at+".gateway")
 	switch {
+	case gateway.Is6() && gateway.IsLinkLocalUnicast(): // where routers of IPv6 usually are
 	case inside && !edge(subnet, gateway):
 	case own && inside:
 		v.fail(at+".gateway", "is the network or broadcast address of "+subnet.Masked().String(), "an address between them")

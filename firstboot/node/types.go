@@ -73,9 +73,16 @@ type Cluster struct {
 	Founders []string `yaml:"founders,omitempty"`
 }
 
+// NodeBits4 and NodeBits6 are the prefix lengths of a node's part of the pod subnet, the
+// controller manager's own.
+const (
+	NodeBits4 = 24
+	NodeBits6 = 64
+)
+
 // Networking holds the cluster's address ranges in CIDR notation.
 type Networking struct {
-	// PodSubnet is divided among the nodes, a /24 each.
+	// PodSubnet is divided among the nodes, a /24 each, or a /64 of IPv6.
 	PodSubnet string `yaml:"podSubnet,omitempty"`
 	// ServiceSubnet holds the addresses of services; its first is the API's.
 	ServiceSubnet string `yaml:"serviceSubnet,omitempty"`

@@ -81,7 +81,10 @@ func (v *validator) ip(path, got string) netip.Addr {
 	return a
 }
 
-func (v *validator) prefix(path, got string, minBits, maxBits int) netip.Prefix {
+// lengths are the shortest and the longest prefix that work.
+type lengths struct{ shortest, longest int }
+
+func (v *validator) prefix(path, got string, v4, v6 lengths) netip.Prefix {
 	p, err := netip.ParsePrefix(got)
 	if err != nil {
 		v.fail(path, "is not an address range", "CIDR notation, for example 10.96.0.0/12")
@@ -90,8 +93,12 @@ func (v *validator) prefix(path, got string, minBits, maxBits int) netip.Prefix 
 	if p != p.Masked() {
 		v.fail(path, "has bits set behind the prefix", p.Masked().String())
 	}
-	if p.Addr().Is4() && (p.Bits() < minBits || p.Bits() > maxBits) {
-		v.fail(path, "has a prefix length that does not work", fmt.Sprintf("/%d to /%d", minBits, maxBits))
+	allowed := v6
+	if p.Addr().Is4() {
+		allowed = v4
+	}
+	if p.Bits() < allowed.shortest || p.Bits() > allowed.longest {
+		v.fail(path, "has a prefix length that does not work", fmt.Sprintf("/%d to /%d", allowed.shortest, allowed.longest))
 	}
 	return p
 }
@@ -110,9 +117,10 @@ func (v *validator) cluster(n *Node) {
 	strict.OneOf(v.doc, "cluster.endpointMode", c.EndpointMode, EndpointDirect, EndpointVIP, EndpointLocal)
 	v.match("cluster.kubernetesVersion", c.KubernetesVersion, versionForm, "is not a Kubernetes version", "vMAJOR.MINOR.PATCH, for example v1.36.3")
 	strict.OneOf(v.doc, "cluster.proxyMode", c.ProxyMode, ProxyNFTables, ProxyIPTables, ProxyIPVS, ProxyUpstream)
-	// A /24 per node has to fit at least once; kube-apiserver wants at most 20 bits of services.
-	pods := v.prefix("cluster.networking.podSubnet", c.Networking.PodSubnet, 8, 24)
-	services := v.prefix("cluster.networking.serviceSubnet", c.Networking.ServiceSubnet, 12, 28)
+	// A node's range has to fit at least once, and at most 16 bits tell nodes apart. kubeadm wants
+	// at most 20 bits of services.
+	pods := v.prefix("cluster.networking.podSubnet", c.Networking.PodSubnet, lengths{NodeBits4 - 16, NodeBits4}, lengths{NodeBits6 - 16, NodeBits6})
+	services := v.prefix("cluster.networking.serviceSubnet", c.Networking.ServiceSubnet, lengths{12, 28}, lengths{108, 124})
 	if pods.IsValid() && services.IsValid() && pods.Overlaps(services) {
 		v.fail("cluster.networking.serviceSubnet", "overlaps cluster.networking.podSubnet "+pods.String(), "a range of its own")
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/firstboot/strict"
@@ -35,6 +36,9 @@ func (v *validator) machine(path string, m Machine, role Role) {
 		}
 		v.match(at+".value", t.Value, valueForm, "is not a taint value", "at most 63 letters, digits, dashes, underscores and dots")
 		strict.OneOf(v.doc, at+".effect", t.Effect, "NoSchedule", "PreferNoSchedule", "NoExecute")
+		if slices.ContainsFunc((*m.Taints)[:i], func(o Taint) bool { return o.Key == t.Key && o.Effect == t.Effect }) {
+			v.fail(at, "has the key and the effect of an earlier one", "a key once with each effect")
+		}
 	}
 }
 
