@@ -74,7 +74,7 @@ func (s *State) addLearner(ctx context.Context) error {
 		return s.final(err)
 	}
 	s.Log.Info("etcd", "action", "has a place", "id", fmt.Sprintf("%x", j.ID), "members", len(j.Initial))
-	return s.adopt(&Membership{Joined: true, ID: j.ID, Members: j.Initial})
+	return s.takePlace(j.ID, j.Initial)
 }
 
 // joinEtcd waits until this machine's etcd is a voting member that answers. Where several
@@ -92,7 +92,7 @@ func joinEtcd(ctx context.Context, s *State) error {
 	id := s.Membership.ID
 	if err := s.inTime(ctx, func(ctx context.Context) error {
 		return others.AwaitStart(ctx, id, s.self(), func(now []node.Peer) error {
-			if err := s.adopt(&Membership{Joined: true, ID: id, Members: now}); err != nil {
+			if err := s.takePlace(id, now); err != nil {
 				return err
 			}
 			return place(s, isEtcd)

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,7 +81,11 @@ func TestFirstBootOfARealControlPlane(t *testing.T) {
 				}
 			}
 			if s.Node.Network.Provider == node.NetworkNone {
-				m.wg.Go(func() { lateNetwork(t, ctx, s) })
+				start, once := s.StartUnit, sync.Once{}
+				s.StartUnit = func(c context.Context, unit string) error {
+					once.Do(func() { m.wg.Go(func() { lateNetwork(t, ctx, s) }) })
+					return start(c, unit)
+				}
 			}
 			bootTwice(t, ctx, s)
 			compareUserObjects(t, ctx, s)
@@ -94,8 +99,7 @@ const ownNetwork = `{"cniVersion": "1.0.0", "name": "own", "plugins": [{"type": 
 // lateNetwork is a pod network of somebody's own: it writes its configuration some time after its
 // objects were applied. Until then first boot must not be over.
 func lateNetwork(t *testing.T, ctx context.Context, s *State) {
-	there := func() bool { return s.Config != nil && s.userObjectsThere(ctx) == nil }
-	for !there() && ctx.Err() == nil {
+	for s.userObjectsThere(ctx) != nil && ctx.Err() == nil {
 		time.Sleep(100 * time.Millisecond)
 	}
 	time.Sleep(3 * time.Second) // in which a hand-over too early would happen

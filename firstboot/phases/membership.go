@@ -51,18 +51,35 @@ func (m *Membership) Apply(c *kubeadm.Config) {
 	c.EtcdMembers, c.EtcdExisting = m.Members, m.Joined
 }
 
-// adopt makes m what this run goes by and remembers it.
+// adopt makes m what this run goes by and remembers it. Phases beside each other go by it from
+// then on, so that only discovery calls it, which they all wait for.
 func (s *State) adopt(m *Membership) error {
-	data, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
-		return err
-	}
-	if _, err := kubeadm.WriteFiles(s.Root, kubeadm.File{Path: MembershipFile, Mode: 0o644, Data: append(data, '\n')}); err != nil {
+	if err := m.save(s.Root); err != nil {
 		return err
 	}
 	s.Membership = m
 	m.Apply(s.Config)
 	return nil
+}
+
+// takePlace adds to the membership of a machine that joins which place was made for it, and
+// remembers it. What phases read that run beside those of etcd stays as it is.
+func (s *State) takePlace(id uint64, members []node.Peer) error {
+	m := &Membership{Joined: true, ID: id, Members: members}
+	if err := m.save(s.Root); err != nil {
+		return err
+	}
+	s.Membership.ID, s.Membership.Members, s.Config.EtcdMembers = id, members, members
+	return nil
+}
+
+func (m *Membership) save(root string) error {
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = kubeadm.WriteFiles(root, kubeadm.File{Path: MembershipFile, Mode: 0o644, Data: append(data, '\n')})
+	return err
 }
 
 // joined says that the machine came to a cluster that was there before.
