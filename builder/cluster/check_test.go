@@ -345,6 +345,31 @@ func TestPortsOfTheControlPlane(t *testing.T) {
 	}
 }
 
+// Files with objects are read as first boot reads them, and every document that cannot be applied
+// is named. None is quoted: it may hold a secret.
+func TestManifests(t *testing.T) {
+	text := with("podNetwork: {manifests: [own.yaml]}")
+	parse(t, text, "own.yaml", someManifest)
+	for manifest, want := range map[string][]string{
+		"":                                     {"holds no object"},
+		"a: [hush":                             {"document 1: is not YAML"},
+		"hush":                                 {"document 1: is not an object"},
+		"kind: Secret\nmetadata: {name: hush}": {"document 1: apiVersion is missing"},
+		someManifest + "---\napiVersion: v1\nkind: Secret\nstringData: {a: hush}\n---\nhush\n": {"document 2: metadata.name is missing", "document 3: is not an object"},
+	} {
+		_, err := Parse("cluster.yaml", place(t, "own.yaml", manifest), []byte(text))
+		if err == nil || strings.Count(err.Error(), `podNetwork.manifests[0]: value "own.yaml": is no manifest: `) != len(want) || strings.Contains(err.Error(), "hush") {
+			t.Errorf("%q: %v", manifest, err)
+			continue
+		}
+		for _, w := range want {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%q: %v, want %s", manifest, err, w)
+			}
+		}
+	}
+}
+
 // What looks like one of the problems and is none.
 func TestAccepted(t *testing.T) {
 	for _, text := range []string{

@@ -147,6 +147,9 @@ func TestStarterPassesCheck(t *testing.T) {
 	}
 }
 
+// someManifest is a file with objects.
+const someManifest = "apiVersion: v1\nkind: Namespace\nmetadata: {name: own}\n"
+
 // Every line that is commented out in the starter is part of the format, too.
 func TestStarterCommentsPassCheck(t *testing.T) {
 	var lines []string
@@ -165,7 +168,7 @@ func TestStarterCommentsPassCheck(t *testing.T) {
 	}
 	text := strings.Join(lines, "\n")
 	snippet := "variant: fcos\nversion: 1.6.0\n"
-	s := parse(t, text, "network.yaml", "kind: Namespace\n", "mirror-ca.pem", someCA(t), "mirror.credentials", "user:pass\n", "common.bu", snippet, "worker.bu", snippet)
+	s := parse(t, text, "network.yaml", someManifest, "mirror-ca.pem", someCA(t), "mirror.credentials", "user:pass\n", "common.bu", snippet, "worker.bu", snippet)
 	if len(s.Cluster.Registries) != 1 || len(s.Cluster.TimeServers) != 1 || s.Cluster.Callback.URL == "" || len(s.Cluster.Roles.Worker.Butane) != 1 || s.Cluster.Etcd.ElectionTimeout == 0 {
 		t.Errorf("options were not read from:\n%s", text)
 	}

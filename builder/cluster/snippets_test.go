@@ -20,7 +20,7 @@ const fcos = "variant: fcos\nversion: 1.6.0\n"
 // snippetProblems checks text with one snippet, own.bu.
 func snippetProblems(t *testing.T, text, snippet string) (strict.Problems, string) {
 	t.Helper()
-	dir := place(t, "own.bu", snippet, "manifest.yaml", "kind: Namespace\n", "ca.pem", someCA(t), "auth", "robot:hush\n")
+	dir := place(t, "own.bu", snippet, "manifest.yaml", someManifest, "ca.pem", someCA(t), "auth", "robot:hush\n")
 	_, err := Parse("cluster.yaml", dir, []byte(text))
 	var ps strict.Problems
 	if err != nil && !errors.As(err, &ps) {
@@ -35,7 +35,7 @@ func TestSnippetsLeaveTheConfigAlone(t *testing.T) {
 		"registries: [{host: docker.io, mirrors: [{url: 'https://m', caFile: ca.pem, credentialsFile: auth}]}]\nbutane: [own.bu]\nhosts:\n", 1)
 	for _, mode := range []string{"shared", "generate", "external"} {
 		text := strings.Replace(text, "mode: shared", "mode: "+mode, 1)
-		s := parse(t, text, "own.bu", fcos, "manifest.yaml", "kind: Namespace\n", "ca.pem", someCA(t), "auth", "robot:hush\n")
+		s := parse(t, text, "own.bu", fcos, "manifest.yaml", someManifest, "ca.pem", someCA(t), "auth", "robot:hush\n")
 		m, seen := s.standIns(), map[string]bool{}
 		for i := range s.Cluster.Hosts {
 			files, err := s.hostFiles(&s.Cluster.Hosts[i], &m, s.Cluster.standInKeys(&s.Cluster.Hosts[i]))

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/imgbuild/imgbuild/firstboot/addons"
 	"github.com/imgbuild/imgbuild/firstboot/node"
 	"github.com/imgbuild/imgbuild/firstboot/strict"
 )
@@ -76,10 +77,23 @@ func (v *validator) networks() {
 	v.hostNetwork("hostNetwork", v.c.HostNetwork)
 	v.gateway("hostNetwork", v.c.HostNetwork)
 	for i, name := range v.c.PodNetwork.Manifests {
-		v.attach(fmt.Sprintf("podNetwork.manifests[%d]", i), name)
+		v.manifest(fmt.Sprintf("podNetwork.manifests[%d]", i), name)
 	}
 	if v.c.PodNetwork.Provider == node.NetworkNone && len(v.c.PodNetwork.Manifests) == 0 {
 		v.warn("podNetwork.provider", "installs no pod network: nodes stay NotReady until something else does", "podNetwork.manifests with a network's own files")
+	}
+}
+
+// manifest checks a file with objects as first boot reads it.
+func (v *validator) manifest(path, name string) {
+	text := v.attach(path, name)
+	if text == nil {
+		return
+	}
+	if _, err := addons.ParseManifest(name, text); err != nil {
+		for line := range strings.Lines(err.Error()) {
+			v.fail(path, "is no manifest: "+strings.TrimPrefix(strings.TrimSpace(line), name+": "), "objects of the API, as kubectl apply takes them")
+		}
 	}
 }
 
