@@ -35,7 +35,8 @@ var renewVerb = verb{
 		before, _ := fs.GetDuration("before")
 		doc, _ := fs.GetString("node")
 		r := &phases.Renewal{}
-		s, err := e.state(ctx, filepath.Join(e.Root, doc))
+		doc = filepath.Join(e.Root, doc)
+		s, err := e.state(ctx, doc)
 		if err == nil {
 			r, err = phases.Renew(ctx, s, before)
 		}
@@ -51,7 +52,7 @@ var renewVerb = verb{
 			fmt.Fprintln(e.Stdout, "no certificate is due")
 		}
 		if err != nil && ctx.Err() == nil {
-			if terr := e.tell(s, err); terr != nil {
+			if terr := e.tell(doc, s, err); terr != nil {
 				fmt.Fprintln(e.Stderr, "firstboot: telling of the failure: "+e.clean.Text(terr.Error()))
 			}
 		}
@@ -64,24 +65,26 @@ const renewTold = "/run/imgbuild/renew-failed"
 
 // tell says on the console and to the document's callback that renewing failed: nobody logs in to
 // read it. The timer tries every hour; once per boot and once a day is enough to be told. S is nil
-// without a document.
-func (e *Env) tell(s *phases.State, failure error) error {
+// where the document cannot be used, which may have a usable callback all the same.
+func (e *Env) tell(document string, s *phases.State, failure error) error {
 	mark := filepath.Join(e.Root, renewTold)
 	if st, err := os.Stat(mark); err == nil && time.Since(st.ModTime()).Abs() < 24*time.Hour {
 		return nil
 	}
 	rep := &status.Reporter{Console: e.console(), Redactor: &e.clean, Clock: status.SystemClock()}
 	name, role := hostname(), "unknown"
-	var err error
+	to, secrets := node.Salvage(document)
+	e.clean.Add(secrets...)
 	if s != nil {
-		role = string(s.Node.Role)
+		to, role = s.Node.Callback, string(s.Node.Role)
 		if s.Config != nil {
 			name = s.Config.NodeName
 		}
-		if rep.Callback, err = callback(s.Node.Callback); rep.Callback != nil {
-			// There is one event, and nothing waits.
-			rep.Callback.Pause, rep.Callback.Flush = 10*time.Second, status.LastFlush
-		}
+	}
+	var err error
+	if rep.Callback, err = callback(to); rep.Callback != nil {
+		// There is one event, and nothing waits.
+		rep.Callback.Pause, rep.Callback.Flush = 10*time.Second, status.LastFlush
 	}
 	rep.Complain(name, role, status.BootID(), "renew", failure)
 	err = errors.Join(err, rep.Close(), os.MkdirAll(filepath.Dir(mark), 0o755))

@@ -89,6 +89,23 @@ func TestRenewFailureIsTold(t *testing.T) {
 	}
 }
 
+// A document that somebody broke since keeps no failure from the callback.
+func TestRenewFailureOfTheDocumentIsTold(t *testing.T) {
+	c := &callbacks{}
+	srv := httptest.NewServer(c)
+	defer srv.Close()
+	e, _, errs := env(t, "apiVersion: imgbuild.io/v1alpha1\nkind: Node\nrole: control-plane\ncolour: "+secretCallback+
+		"\ncallback: {url: '"+srv.URL+"', token: "+secretCallback+"}\n")
+	if got := Main(t.Context(), e, []string{"renew"}); got != ExitDocument {
+		t.Fatal(got, errs)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.events) != 1 || c.events[0].State != status.Failed || !strings.Contains(c.events[0].Error, "colour") || strings.Contains(c.events[0].Error, secretCallback) {
+		t.Errorf("%+v", c.events)
+	}
+}
+
 // A run that is cut short has not failed.
 func TestRenewInterruptedIsNotTold(t *testing.T) {
 	e, _, _ := env(t, document)
