@@ -311,6 +311,7 @@ func TestProblems(t *testing.T) {
 		{"apiVersion: imgbuild.io/v1alpha1\nkind: Cluster\nname: a\nendpoint: {name: api.example.org}\npki: {mode: external}\nhosts: [{name: a, role: control-plane}]", "hosts[0].address: is missing, and certificates that are signed elsewhere hold it"},
 		{strings.Replace(strings.Replace(base, "vip: {provider: keepalived, address: 192.0.2.10}\n", "", 1), "mode: vip", "mode: direct", 1), "endpoint.name: is missing: with several control planes"},
 		{strings.Replace(strings.Replace(base, "vip: {provider: keepalived, address: 192.0.2.10}\n", "", 1), "mode: vip", "mode: local, port: 6443", 1), `endpoint.port: value "6443": is also apiServer.port`},
+		{strings.Replace(alone, "name: demo", "name: demo\nendpoint: {port: 8443}", 1), "endpoint: has a port on which nothing listens; allowed: apiServer.port (6443)"},
 		{strings.Replace(alone, "name: demo", "name: demo\nendpoint: {mode: local, port: 10256}", 1), `cluster.yaml:4:31: endpoint.port: value "10256": is a port of kube-proxy on the control planes, where the load balancer would listen; allowed: another port, for example 8443`},
 		{strings.Replace(with("vip: {provider: keepalived, address: 192.0.2.10, loadBalancer: haproxy}"), "{mode: vip}", "{mode: vip, port: 2381}", 1), `endpoint.port: value "2381": is a port of etcd on the control planes`},
 		{"", "is empty"},

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -61,6 +62,7 @@ func (v *validator) vip(n *Node) {
 			v.fail("cluster.endpointMode", "needs a virtual address", "set vip, or choose direct or local")
 		}
 		v.local(n)
+		v.direct(n)
 		return
 	}
 	if p.Address == "" {
@@ -160,6 +162,18 @@ func (v *validator) local(n *Node) {
 	}
 	if port == n.APIServer.Port {
 		v.fail("cluster.endpoint", "has the port of the API server, which takes it on every address", "another port, for example 7443, on which the load balancer listens")
+	}
+}
+
+// direct checks that an endpoint which is a control plane's own address has the API server's port.
+func (v *validator) direct(n *Node) {
+	host, port, ok := splitEndpoint(n.Cluster.Endpoint)
+	if !ok || n.Cluster.EndpointMode != EndpointDirect || port == n.APIServer.Port {
+		return
+	}
+	own := slices.ContainsFunc(n.Cluster.ControlPlanes, func(p Peer) bool { return p.Address == host })
+	if own || n.Role == ControlPlane && n.Node.Address == host {
+		v.fail("cluster.endpoint", "has a port on which nothing listens", fmt.Sprintf("apiServer.port (%d)", n.APIServer.Port))
 	}
 }
 

@@ -65,6 +65,8 @@ var vipRefusals = []refusal{
 	{clusterOf("endpoint: 'a.b:10250', endpointMode: local", "provider: none"), `cluster.endpoint: value "a.b:10250": has a port of the kubelet on the same machine`},
 	{clusterOf("endpoint: '192.0.2.9:2379'", ka+", loadBalancer: haproxy"), `cluster.endpoint: value "192.0.2.9:2379": has a port of etcd`},
 	{minimal + "cluster: {endpoint: 'a.b:7443', endpointMode: local}", "cluster.controlPlanes: is missing"},
+	{minimal + "cluster: {endpoint: '192.0.2.1:8443', controlPlanes: [{name: a, address: 192.0.2.1}]}", `cluster.endpoint: value "192.0.2.1:8443": has a port on which nothing listens; allowed: apiServer.port (6443)`},
+	{minimal + "cluster: {endpoint: '192.0.2.1:8443'}\nnode: {address: 192.0.2.1}", "has a port on which nothing listens"},
 	{minimal + "timeouts: {balancerHealthCheck: 999ms}", `timeouts.balancerHealthCheck: value "999ms": is out of range; allowed: 1s to 1m`},
 	{minimal + "timeouts: {balancerHealthCheck: 61s}", `timeouts.balancerHealthCheck: value "61s": is out of range`},
 }
