@@ -158,7 +158,8 @@ func (k *killer) Transition(t phase.Transition) {
 
 // at ends the process, unless an earlier one ended at this point. Phases run beside each other:
 // those that have come to a point of theirs by then are cut off there as well, and may not come
-// there again, as what they find next time is checked first.
+// there again, as what they find next time is checked first. Of one that has not come there the
+// journal has the beginning (cutOff).
 func (k *killer) at(point string) {
 	if k.file == "" {
 		return
@@ -346,7 +347,31 @@ func (c *computer) bootKilled(t *testing.T) []string {
 			c.on()
 		}
 	}
-	return c.killedAt(t)
+	return append(c.killedAt(t), c.cutOff(t)...)
+}
+
+// cutOff are the transitions at which phases were that another one took along: begun, as the
+// journal says, and begun again by another process, or found done by it. A kill knows only
+// those that came to their point before it.
+func (c *computer) cutOff(t *testing.T) (points []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(c.root, phase.JournalPath))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, _, err := phase.ParseJournal(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := map[string]bool{}
+	for _, e := range entries {
+		started := e.Event == phase.EventStart
+		if begun[e.Phase] && (started || e.Checked) {
+			points = append(points, e.Phase+"/start")
+		}
+		begun[e.Phase] = started
+	}
+	return points
 }
 
 // killedAt are the transitions at which first boot died, in their order.
@@ -373,5 +398,6 @@ func everyTransition(t *testing.T, role node.Role, killed []string) {
 			}
 		}
 	}
-	t.Logf("killed at %d transitions", len(killed))
+	slices.Sort(killed)
+	t.Logf("killed at %d transitions", len(slices.Compact(killed)))
 }
