@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command testsum adds up the results in files of `go test -json` output and prints one
-// line, "N passed, N failed, N skipped", after the names of what failed. It exits with 1
+// line, "N passed, N failed, N skipped", after what failed and what that said. It exits with 1
 // when a test failed, or when none ran.
 //
 // A test that was skipped because the machine has no namespaces for it counts as failed: it is
@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -26,8 +27,15 @@ const allowVariable = "IMGBUILD_TEST_NO_NAMESPACES"
 // namespaces, or what takes a user namespace, another root directory and a mount.
 var wanting = regexp.MustCompile(`namespace|change the root|no small disk`)
 
-// message is how what a test says begins.
-var message = regexp.MustCompile(`^\s+\S+\.go:\d+: `)
+// message is how what a test says begins: the place in its source.
+var message = regexp.MustCompile(`^\s+(\S+\.go:\d+): `)
+
+// A failed test is quoted with at most this many messages, each from a place that said no more
+// than progress messages do: the reason is rare, and the log of a boot is long.
+const (
+	quoted   = 10
+	progress = 3
+)
 
 type event struct{ Action, Package, Test, Output string }
 
@@ -65,7 +73,7 @@ func (s *sum) file(name string) error {
 // not compile, or panicked outside one) counts as one failure.
 func (s *sum) add(r io.Reader) error {
 	failedIn := map[string]bool{}
-	said := map[[2]string]string{} // the last message of a test, which is why it is skipped
+	said := map[[2]string][]string{} // messages of tests; the last one is why a test is skipped
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
@@ -76,17 +84,18 @@ func (s *sum) add(r io.Reader) error {
 		test := [2]string{e.Package, e.Test}
 		switch {
 		case e.Action == "output":
-			if message.MatchString(e.Output) {
-				said[test] = ""
+			if n := len(said[test]); message.MatchString(e.Output) {
+				said[test] = append(said[test], e.Output)
+			} else if n > 0 {
+				said[test][n-1] += e.Output
 			}
-			said[test] += e.Output
 		case e.Action == "fail" && (e.Test != "" || !failedIn[e.Package]):
 			failedIn[e.Package] = true
 			fmt.Fprintln(s.out, "failed:", e.Package, e.Test)
+			s.quote(said[test])
 			s.counts["fail"]++
-		case e.Action == "skip" && e.Test != "" && !s.allowed && wanting.MatchString(said[test]):
-			why, _, _ := strings.Cut(strings.TrimSpace(said[test]), "\n")
-			fmt.Fprintf(s.out, "failed: %s %s was skipped: %s\n", e.Package, e.Test, why)
+		case e.Action == "skip" && e.Test != "" && !s.allowed && wanting.MatchString(last(said[test])):
+			fmt.Fprintf(s.out, "failed: %s %s was skipped: %s\n", e.Package, e.Test, firstLine(last(said[test])))
 			s.denied++
 			s.counts["fail"]++
 		case e.Test != "":
@@ -94,6 +103,31 @@ func (s *sum) add(r io.Reader) error {
 		}
 	}
 	return lines.Err()
+}
+
+// quote prints the last messages of a failed test that are not one of many from the same place.
+func (s *sum) quote(messages []string) {
+	site := func(m string) string { return message.FindStringSubmatch(m)[1] }
+	times := map[string]int{}
+	for _, m := range messages {
+		times[site(m)]++
+	}
+	rare := slices.DeleteFunc(slices.Clone(messages), func(m string) bool { return times[site(m)] > progress })
+	for _, m := range rare[max(0, len(rare)-quoted):] {
+		fmt.Fprintln(s.out, "   ", firstLine(m))
+	}
+}
+
+func last(messages []string) string {
+	if len(messages) == 0 {
+		return ""
+	}
+	return messages[len(messages)-1]
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	return line
 }
 
 // end prints the closing line and says whether all is well.

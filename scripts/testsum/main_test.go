@@ -42,9 +42,11 @@ func TestSum(t *testing.T) {
 		last    string
 		says    string
 	}{
-		"nothing ran":         {"", false, false, "0 passed, 0 failed, 0 skipped", ""},
-		"all pass":            {results(t, passed), false, true, "1 passed, 0 failed, 0 skipped", ""},
-		"one fails":           {results(t, passed, [3]string{"TestB", "", "fail"}), false, false, "1 passed, 1 failed, 0 skipped", "failed: p TestB"},
+		"nothing ran": {"", false, false, "0 passed, 0 failed, 0 skipped", ""},
+		"all pass":    {results(t, passed), false, true, "1 passed, 0 failed, 0 skipped", ""},
+		"one fails":   {results(t, passed, [3]string{"TestB", "", "fail"}), false, false, "1 passed, 1 failed, 0 skipped", "failed: p TestB"},
+		"one says why": {results(t, [3]string{"TestB", strings.Repeat("    a_test.go:7: on its way\n", 4) + "    b_test.go:9: a reason\n        and more\n" + strings.Repeat("    a_test.go:7: on its way\n", 4), "fail"}), false, false,
+			"failed: p TestB\n    b_test.go:9: a reason\n0 passed, 1 failed, 0 skipped", ""},
 		"does not compile":    {results(t, passed) + "a compiler's message\n" + `{"Action":"fail","Package":"q"}` + "\n", false, false, "1 passed, 1 failed, 0 skipped", "failed: q"},
 		"one is not for here": {results(t, passed, [3]string{"TestB", "    a_test.go:1: not a git checkout\n", "skip"}), false, true, "1 passed, 0 failed, 1 skipped", ""},
 		"no network namespaces": {results(t, passed, [3]string{"TestB", net, "skip"}), false, false, "1 passed, 1 failed, 0 skipped",
