@@ -83,11 +83,11 @@ func completeYAML(_ *cobra.Command, args []string, _ string) ([]string, cobra.Sh
 	return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
 }
 
-// checked is what check says to programs.
+// checked is what check says to programs. With problems nothing is said of the cluster.
 type checked struct {
 	Cluster       string `json:"cluster,omitempty"`
-	Hosts         int    `json:"hosts"`
-	ControlPlanes int    `json:"controlPlanes"`
+	Hosts         int    `json:"hosts,omitempty"`
+	ControlPlanes int    `json:"controlPlanes,omitempty"`
 	// Problems is empty when the file can be rendered.
 	Problems strict.Problems `json:"problems"`
 	Warnings strict.Problems `json:"warnings"`
