@@ -179,6 +179,7 @@ func TestProblems(t *testing.T) {
 		{with("pki: {initiator: cp-1}"), `pki.initiator: value "cp-1": has a meaning in mode generate only`},
 		{with("pki: {mode: generate, initiator: w-1}"), `pki.initiator: value "w-1": is not the name of a control plane`},
 		{with("join: {tokenTTL: 1s}"), `join.tokenTTL: value "1s": is too short`},
+		{with("join: {tokenTTL: 0s}"), `join.tokenTTL: value "0s": is too short; allowed: at least 1m`},
 		{with("join: {renew: maybe}"), `join.renew: value "maybe": is not a truth value`},
 		{with("apiServer: {port: 0x10}"), `apiServer.port: value "0x10": is not a whole number`},
 		{with("apiServer: {port: 70000}"), `apiServer.port: value "70000": is out of range`},

@@ -69,7 +69,7 @@ func setDefaults(c *Cluster) {
 	if cps := c.ControlPlanes(); c.PKI.Mode == node.PKIGenerate && len(cps) > 0 {
 		def(&c.PKI.Initiator, cps[0].Name)
 	}
-	def(&c.Join.TokenTTL, node.Duration(24*time.Hour))
+	def(&c.Join.TokenTTL, new(node.Duration(24*time.Hour)))
 	if c.Join.Renew == nil {
 		yes := true
 		c.Join.Renew = &yes

@@ -68,8 +68,7 @@ func (s *Source) document(h *Host, m *material) *node.Node {
 	if len(n.Cluster.ControlPlanes) > 1 {
 		n.Cluster.Founders = m.founders
 	}
-	ttl := c.Join.TokenTTL
-	n.BootstrapTokens = []node.BootstrapToken{{Token: m.token, Description: "machines of cluster " + c.Name, TTL: &ttl}}
+	n.BootstrapTokens = []node.BootstrapToken{{Token: m.token, Description: "machines of cluster " + c.Name, TTL: c.Join.TokenTTL}}
 	if len(m.pins) == 0 {
 		n.Join.CAVerification = node.VerifyToken
 	}

@@ -118,8 +118,8 @@ type PKI struct {
 
 // Join is about machines that join later.
 type Join struct {
-	// TokenTTL is how long bootstrap tokens last; default 24h.
-	TokenTTL node.Duration `yaml:"tokenTTL,omitempty"`
+	// TokenTTL is how long bootstrap tokens last, at least 1m; default 24h.
+	TokenTTL *node.Duration `yaml:"tokenTTL,omitempty"`
 	// Renew makes the control planes keep tokens and encrypted keys usable; default true.
 	Renew *bool `yaml:"renew,omitempty"`
 }

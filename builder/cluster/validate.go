@@ -97,7 +97,7 @@ func (v *validator) pki() {
 	} else if p.Initiator != "" && !slices.ContainsFunc(c.ControlPlanes(), func(h Host) bool { return h.Name == p.Initiator }) {
 		v.fail("pki.initiator", "is not the name of a control plane", "the name of a host with role control-plane")
 	}
-	if c.Join.TokenTTL < node.Duration(time.Minute) {
+	if *c.Join.TokenTTL < node.Duration(time.Minute) {
 		v.fail("join.tokenTTL", "is too short", "at least 1m")
 	}
 	if p.Validity >= p.CAValidity-node.Duration(time.Hour) && p.Validity <= p.CAValidity {
