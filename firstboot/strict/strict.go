@@ -20,6 +20,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,13 +58,13 @@ func Parse(file string, data []byte) *Document {
 		d.refuse(1, 1, "the document is empty; it must hold a mapping")
 		return d
 	case err != nil:
-		d.syntax(err)
+		d.syntax(err, data)
 		return d
 	}
 	if err := dec.Decode(&more); err == nil {
 		d.refuse(max(more.Line, 1), max(more.Column, 1), "a second document starts here; only one is allowed")
 	} else if !errors.Is(err, io.EOF) {
-		d.syntax(err)
+		d.syntax(err, data)
 	}
 	switch root := first.Content[0]; {
 	case root.Kind == yaml.MappingNode:
@@ -87,13 +88,20 @@ func (d *Document) refuse(line, column int, message string) {
 	d.unread = append(d.unread, Problem{File: d.File, Line: line, Column: column, Message: message})
 }
 
+// parserSays matches the library's errors whose lines count from 0; those of its scanner count
+// from 1.
+var parserSays = regexp.MustCompile(`^did not find expected (<|node content|'-' indicator|key|',' or)`)
+
 // syntax turns "yaml: line 3: did not find ..." into the form of all others.
-func (d *Document) syntax(err error) {
+func (d *Document) syntax(err error, data []byte) {
 	text, line := strings.TrimPrefix(err.Error(), "yaml: "), 1
 	if rest, ok := strings.CutPrefix(text, "line "); ok {
 		number, message, _ := strings.Cut(rest, ": ")
 		if n, err := strconv.Atoi(number); err == nil {
 			line, text = max(n, 1), message
+			if parserSays.MatchString(text) && line < lines(data) { // not behind the end
+				line++
+			}
 		}
 	}
 	// The library quotes the name, which is the value itself when a value that begins with
@@ -103,6 +111,8 @@ func (d *Document) syntax(err error) {
 	}
 	d.refuse(line, 1, "is not valid YAML: "+text)
 }
+
+func lines(data []byte) int { return 1 + bytes.Count(bytes.TrimRight(data, "\n"), []byte("\n")) }
 
 // Report adds a problem with the value at path, or with the nearest enclosing value that is
 // in the document when path itself is absent. It does nothing where decoding has reported
