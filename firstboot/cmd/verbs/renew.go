@@ -73,9 +73,10 @@ func (e *Env) tell(document string, s *phases.State, failure error) error {
 	}
 	rep := &status.Reporter{Console: e.console(), Redactor: &e.clean, Clock: status.SystemClock()}
 	name, role := hostname(), "unknown"
-	to, secrets := node.Salvage(document)
-	e.clean.Add(secrets...)
-	if s != nil {
+	var to node.Callback
+	if s == nil {
+		to = e.salvage(document)
+	} else {
 		to, role = s.Node.Callback, string(s.Node.Role)
 		if s.Config != nil {
 			name = s.Config.NodeName

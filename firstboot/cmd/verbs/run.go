@@ -111,10 +111,8 @@ func last(err error) bool {
 // refuse says why a document cannot be used, also to the callback if the document has a usable
 // one. It returns what went wrong with that.
 func (e *Env) refuse(ctx context.Context, rep *status.Reporter, document string, failure error) error {
-	c, secrets := node.Salvage(document)
-	rep.Redactor.Add(secrets...)
 	var err error
-	if rep.Callback, err = callback(c); rep.Callback != nil {
+	if rep.Callback, err = callback(e.salvage(document)); rep.Callback != nil {
 		// The network may not be up yet, and nothing else is left to do.
 		rep.Callback.Flush = 2 * status.LastFlush
 		defer context.AfterFunc(ctx, rep.Callback.Abandon)()
@@ -122,6 +120,14 @@ func (e *Env) refuse(ctx context.Context, rep *status.Reporter, document string,
 	rep.Start(hostname(), "unknown", status.BootID(), imageID(e.Root), nil)
 	rep.End(failure)
 	return errors.Join(err, rep.Close())
+}
+
+// salvage returns the callback of a document that cannot be used; what is secret in it is redacted
+// from then on.
+func (e *Env) salvage(document string) node.Callback {
+	c, secrets := node.Salvage(document)
+	e.clean.Add(secrets...)
+	return c
 }
 
 // callback returns what tells the callback of a document, nil without one.
