@@ -53,11 +53,15 @@ func settings(n *node.Node) map[string]string {
 		}
 		return text
 	}
+	router := "" // who has another one elects an owner of its own
+	if n.VIP.Provider == node.VIPKeepalived {
+		router = strconv.Itoa(cmp.Or(n.VIP.RouterID, node.RouterID(n.VIP.Address)))
+	}
 	return map[string]string{
 		"networking.podSubnet": span(n.Cluster.Networking.PodSubnet), "networking.serviceSubnet": span(n.Cluster.Networking.ServiceSubnet),
 		"networking.dnsDomain": n.Cluster.Networking.DNSDomain,
 		"endpoint.mode":        string(n.Cluster.EndpointMode), "endpoint": n.Cluster.Endpoint, "apiServer.port": strconv.Itoa(int(n.APIServer.Port)),
-		"vip.provider": string(cmp.Or(n.VIP.Provider, node.VIPNone)), "vip.address": n.VIP.Address,
+		"vip.provider": string(cmp.Or(n.VIP.Provider, node.VIPNone)), "vip.address": n.VIP.Address, "vip.routerID": router,
 		"pki.mode": string(n.PKI.Mode), "pki.algorithm": string(n.PKI.Algorithm), "pki.caValidity": n.PKI.CAValidity.D().String(),
 	}
 }
@@ -142,6 +146,9 @@ func (r *renderer) settle() error {
 		was, now := r.was.Settings[key], is[key]
 		if was == now || slices.Contains(began, key) {
 			continue
+		}
+		if derived := r.written.VIP.RouterID == 0 && r.was.Settings["vip.address"] != is["vip.address"]; key == "vip.routerID" && (derived || was == "" || now == "") {
+			continue // what it follows from is named
 		}
 		doc.Report(key, fmt.Sprintf("was %s when hosts were rendered, and is %s now", cmp.Or(was, "none"), cmp.Or(now, "none")))
 	}

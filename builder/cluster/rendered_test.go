@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -57,6 +58,8 @@ func TestSettingsOfARunningCluster(t *testing.T) {
 		{alone + "endpoint: {name: api.example.org}", alone, []string{"endpoint: was api.example.org:6443 when hosts were rendered, and is 192.0.2.11:6443 now"}},
 		{base, with("apiServer: {port: 7443}"), []string{`apiServer.port: value "7443": was 6443`, "endpoint: was"}},
 		{base, with("vip: {provider: keepalived, address: 192.0.2.9}"), []string{`vip.address: value "192.0.2.9": was 192.0.2.10`}},
+		{base, with("vip: {provider: keepalived, address: 192.0.2.10, routerID: 7}"), []string{`vip.routerID: value "7": was `}},
+		{with("vip: {provider: keepalived, address: 192.0.2.10, routerID: 7}"), base, []string{`vip.routerID: was 7 when hosts were rendered, and is `}},
 		{base, with("vip: {provider: external, address: 192.0.2.10}"), []string{`vip.provider: value "external": was keepalived`}},
 		{base, local, []string{"endpoint.mode", "was vip", "vip.address: was 192.0.2.10 when hosts were rendered, and is none now"}},
 		{local, strings.Replace(local, "mode: local", "mode: local, port: 7555", 1), []string{"endpoint: was api.demo.internal:7443"}},
@@ -80,6 +83,15 @@ func TestSettingsOfARunningCluster(t *testing.T) {
 	rendered(t, parse(t, base), dir)
 	rendered(t, parse(t, hostsOf("cp-1 cp-2 w-1")), dir)
 	rendered(t, parse(t, strings.Replace(base, "cp-3, role: control-plane", "cp-3, role: worker", 1)), dir)
+	// A router id that is written out is the one that it would be.
+	dir = t.TempDir()
+	rendered(t, parse(t, base), dir)
+	rendered(t, parse(t, with(fmt.Sprintf("vip: {provider: keepalived, address: 192.0.2.10, routerID: %d}", node.RouterID("192.0.2.10")))), dir)
+	for _, then := range []string{"vip: {provider: keepalived, address: 192.0.2.9}", "vip: {provider: external, address: 192.0.2.10}"} {
+		if _, err := Render(t.Context(), parse(t, with(then)), Options{Dir: dir, Now: now}); err == nil || strings.Contains(err.Error(), "routerID") {
+			t.Errorf("%s: %v", then, err)
+		}
+	}
 	// The same range in other words is the same.
 	v6 := strings.NewReplacer("10.244.0.0/16}", "'fd00:10::/48', serviceSubnet: 'fd00:96::/112'}", "192.0.2.0/24", "'2001:db8::/64'", "192.0.2.", "2001:db8::").Replace(base)
 	dir = t.TempDir()
