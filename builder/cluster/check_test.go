@@ -131,6 +131,8 @@ func TestProblems(t *testing.T) {
 		{with("vip: {provider: external, address: 192.0.2.10, interface: eth0}"), `vip.interface: value "eth0": is for vip.provider keepalived and kube-vip only; allowed: leave it out`},
 		{with("vip: {" + kubeVIP + ", routerID: 9}"), `vip.routerID: value "9": is for vip.provider keepalived only; allowed: leave it out`},
 		{with("vip: {" + kubeVIP + ", advertInterval: 1s}"), `vip.advertInterval: value "1s": is for vip.provider keepalived only`},
+		{with("vip: {" + kubeVIP + ", leaseDuration: 1s}"), `vip.leaseDuration: value "1s": is out of range; allowed: 5s to 2m0s in whole seconds`},
+		{with("vip: {provider: keepalived, address: 192.0.2.10, leaseDuration: 30s}"), `vip.leaseDuration: value "30s": is for vip.provider kube-vip only`},
 		{with("vip: {" + kubeVIP + ", healthTimeout: 1s}"), `vip.healthTimeout: value "1s": is for vip.provider keepalived only`},
 		{strings.Replace(with("vip: {"+kubeVIP+"}"), "{name: cp-2,", "{name: cp-2, vipPriority: 9,", 1), `hosts[1].vipPriority: value "9": is for vip.provider keepalived only`},
 		{strings.Replace(alone, "{name: a,", "{name: a, vipPriority: 9,", 1), `hosts[0].vipPriority: value "9": has no vip.provider`},

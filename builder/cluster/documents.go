@@ -88,7 +88,7 @@ func (s *Source) document(h *Host, m *material) *node.Node {
 		}
 	}
 	if c.VIP.Provider != node.VIPNone {
-		n.VIP = node.VIP{Provider: c.VIP.Provider, Address: c.VIP.Address, LoadBalancer: c.VIP.LoadBalancer, RouterID: c.VIP.RouterID, AdvertInterval: c.VIP.AdvertInterval, HealthTimeout: c.VIP.HealthTimeout}
+		n.VIP = node.VIP{Provider: c.VIP.Provider, Address: c.VIP.Address, LoadBalancer: c.VIP.LoadBalancer, RouterID: c.VIP.RouterID, AdvertInterval: c.VIP.AdvertInterval, HealthTimeout: c.VIP.HealthTimeout, LeaseDuration: c.VIP.LeaseDuration}
 		if c.VIP.Interface != auto {
 			n.VIP.Interface = c.VIP.Interface
 		}

@@ -92,6 +92,9 @@ type VIP struct {
 	// HealthTimeout is how long an API server may take to say that it is alive, 100ms to 30s;
 	// default 3s. An owner whose API server fails to do so twice in a row gives the address away.
 	HealthTimeout node.Duration `yaml:"healthTimeout,omitempty"`
+	// LeaseDuration is how long another control plane waits for kube-vip's owner before it takes
+	// the address, whole seconds, 5s to 2m; default 5s.
+	LeaseDuration node.Duration `yaml:"leaseDuration,omitempty"`
 	// Image is the kube-vip image, pinned by digest.
 	Image string `yaml:"image,omitempty"`
 	// LoadBalancer is "" or "haproxy": the owner balances over all API servers; for

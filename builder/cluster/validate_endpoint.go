@@ -113,6 +113,7 @@ var vipSettings = []struct {
 	{"routerID", func(p VIP) bool { return p.RouterID != 0 }, []node.VIPProvider{node.VIPKeepalived}},
 	{"advertInterval", func(p VIP) bool { return p.AdvertInterval != 0 }, []node.VIPProvider{node.VIPKeepalived}},
 	{"healthTimeout", func(p VIP) bool { return p.HealthTimeout != 0 }, []node.VIPProvider{node.VIPKeepalived}},
+	{"leaseDuration", func(p VIP) bool { return p.LeaseDuration != 0 }, []node.VIPProvider{node.VIPKubeVIP}},
 	{"loadBalancer", func(p VIP) bool { return p.LoadBalancer != "" }, []node.VIPProvider{node.VIPKeepalived}},
 }
 

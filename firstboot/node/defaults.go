@@ -40,6 +40,7 @@ func SetDefaults(n *Node) {
 		def(&n.VIP.Priority, DefaultVIPPriority)
 		def(&n.VIP.AdvertInterval, Duration(300*time.Millisecond))
 		def(&n.VIP.HealthTimeout, Duration(3*time.Second))
+		def(&n.VIP.LeaseDuration, Duration(5*time.Second))
 	}
 	for i := range n.BootstrapTokens {
 		if n.BootstrapTokens[i].TTL == nil {

@@ -105,6 +105,10 @@ type VIP struct {
 	// 100ms to 30s. An owner of the address that fails to do so twice in a row gives it to one
 	// whose API server does.
 	HealthTimeout Duration `yaml:"healthTimeout,omitempty"`
+	// LeaseDuration is how long another machine waits, when kube-vip's owner renews its lease no
+	// more, before it takes the address: whole seconds, 5s to 2m. An owner tries to renew it every
+	// fifth of that, and gives the address away when it did not succeed for three fifths.
+	LeaseDuration Duration `yaml:"leaseDuration,omitempty"`
 	// Password is for providers that authenticate their adverts; none of them does.
 	Password Secret `yaml:"password,omitempty"`
 	// Image is the kube-vip image, pinned by digest; that provider has no default.

@@ -43,6 +43,13 @@ const (
 	maxHealthTimeout = 30 * time.Second
 )
 
+// The bounds of vip.leaseDuration. kube-vip counts in whole seconds, and renews a lease of five
+// every second.
+const (
+	minLease = 5 * time.Second
+	maxLease = 2 * time.Minute
+)
+
 // imageForm is an image reference with a digest (OCI distribution specification).
 var imageForm = regexp.MustCompile(`^[a-z0-9][-a-z0-9.:/_]*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?@sha256:[0-9a-f]{64}$`)
 
@@ -92,6 +99,9 @@ func (v *validator) vip(n *Node) {
 	}
 	if d := p.HealthTimeout.D(); d < minHealthTimeout || d > maxHealthTimeout {
 		v.fail("vip.healthTimeout", "is out of range", fmt.Sprintf("%v to %v", minHealthTimeout, maxHealthTimeout))
+	}
+	if d := p.LeaseDuration.D(); d < minLease || d > maxLease || d%time.Second != 0 {
+		v.fail("vip.leaseDuration", "is out of range", fmt.Sprintf("%v to %v in whole seconds", minLease, maxLease))
 	}
 	if p.Provider == VIPKubeVIP && p.Image == "" {
 		v.fail("vip.image", "is missing", "a kube-vip image reference with a digest")

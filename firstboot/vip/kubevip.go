@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,13 +20,6 @@ import (
 // KubeVIPName is the name of kube-vip's static pod.
 const KubeVIPName = "kube-vip"
 
-// Timing of kube-vip's election, in seconds. They are the ones its own manifests use.
-const (
-	leaseDuration = 5
-	renewDeadline = 3
-	retryPeriod   = 1
-)
-
 // KubeVIP renders kube-vip's static pod. conf is the kubeconfig below /etc/kubernetes it logs
 // in with: admin.conf, or super-admin.conf where the binding that makes administrators of
 // admin.conf does not exist yet. kube-vip looks for it under the name admin.conf and asks the
@@ -35,6 +29,9 @@ func KubeVIP(n *node.Node, c *kubeadm.Config, iface, conf string) (kubeadm.File,
 	vip := c.VIP.Unmap()
 	env := func(name, value string) corev1.EnvVar { return corev1.EnvVar{Name: name, Value: value} }
 	bits := strconv.Itoa(vip.BitLen())
+	seconds := func(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
+	// kube-vip's own manifests have 5 s, 3 s and 1 s.
+	lease := n.VIP.LeaseDuration.D()
 	file, priority := corev1.HostPathFile, int32(2000001000) // of system-node-critical
 	pod := &corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
@@ -58,9 +55,9 @@ func KubeVIP(n *node.Node, c *kubeadm.Config, iface, conf string) (kubeadm.File,
 					env("cp_enable", "true"),
 					env("cp_namespace", metav1.NamespaceSystem),
 					env("vip_leaderelection", "true"),
-					env("vip_leaseduration", strconv.Itoa(leaseDuration)),
-					env("vip_renewdeadline", strconv.Itoa(renewDeadline)),
-					env("vip_retryperiod", strconv.Itoa(retryPeriod)),
+					env("vip_leaseduration", seconds(lease)),
+					env("vip_renewdeadline", seconds(lease*3/5)),
+					env("vip_retryperiod", seconds(lease/5)),
 					{Name: "vip_nodename", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "spec.nodeName"}}},
 				},
 				SecurityContext: &corev1.SecurityContext{Capabilities: &corev1.Capabilities{

@@ -143,6 +143,29 @@ func TestKubeVIP(t *testing.T) {
 	}
 }
 
+// kube-vip gives up when it could not renew its lease for longer than it keeps trying, and tries
+// several times before.
+func TestKubeVIPLease(t *testing.T) {
+	for lease, want := range map[time.Duration]string{5 * time.Second: "5 3 1", 7 * time.Second: "7 4 1", 30 * time.Second: "30 18 6", 2 * time.Minute: "120 72 24"} {
+		edit := func(n *node.Node) { n.VIP.Provider, n.VIP.LeaseDuration = node.VIPKubeVIP, node.Duration(lease) }
+		f, err := KubeVIP(document(edit), kubeadmtest.Config(t, three, edit), "eth0", "admin.conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pod corev1.Pod
+		if err := yaml.UnmarshalStrict(f.Data, &pod); err != nil {
+			t.Fatal(err)
+		}
+		env := map[string]string{}
+		for _, e := range pod.Spec.Containers[0].Env {
+			env[e.Name] = e.Value
+		}
+		if got := env["vip_leaseduration"] + " " + env["vip_renewdeadline"] + " " + env["vip_retryperiod"]; got != want {
+			t.Errorf("%v: %s, not %s", lease, got, want)
+		}
+	}
+}
+
 // Whoever carries the address, the API server's certificate covers it.
 func TestCertificateCoversTheAddress(t *testing.T) {
 	for _, p := range []node.VIPProvider{node.VIPKeepalived, node.VIPKubeVIP, node.VIPExternal} {
