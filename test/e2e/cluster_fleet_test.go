@@ -113,6 +113,8 @@ type rendering struct {
 	probe bool
 	files []vm.GuestFile
 	units []vm.GuestUnit
+	// offline signs what pki.mode external asks for.
+	offline *offline
 }
 
 // rendered is a cluster file and what was made of it.
@@ -173,6 +175,10 @@ func (e env) render(t *testing.T, o rendering) *rendered {
 	put("cluster.yaml", text)
 	file := filepath.Join(r.dir, "cluster.yaml")
 	run("cluster", "check", file)
+	if o.offline != nil {
+		o.offline.publish(t, r.dir)
+		o.offline.sign(t, r.dir, run("cluster", "render", file, "-o", r.dir, "--json"))
+	}
 	run("cluster", "render", file, "-o", r.dir)
 	if r.index, err = cluster.ReadIndex(r.dir); err != nil {
 		t.Fatal(err)

@@ -3,25 +3,17 @@
 package e2e
 
 import (
-	"archive/tar"
-	"bytes"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	core "k8s.io/api/core/v1"
 
 	"github.com/imgbuild/imgbuild/builder/vm"
@@ -87,7 +79,11 @@ spec:
 // kube-proxy uses IPVS.
 func TestOwnNetwork(t *testing.T) {
 	e := needLong(t)
-	image, digest := e.networkImage(t)
+	program := filepath.Join(t.TempDir(), "hostgw")
+	if err := compile(e.root, "./test/hostgw", program); err != nil {
+		t.Fatal(err)
+	}
+	image, digest := programImage(t, program)
 	gateway := netip.MustParseAddr("192.168.100.1")
 	config, ca := serverTLS(t, gateway)
 	r := e.render(t, rendering{controlPlanes: 1, workers: 1, probe: true,
@@ -131,16 +127,6 @@ func TestOwnNetwork(t *testing.T) {
 	})
 }
 
-// mirror serves on a port of the gateway until the test ends.
-func (h *haCluster) mirror(port uint16, config *tls.Config, handle http.HandlerFunc) {
-	h.Helper()
-	l, err := h.fleet.Gateway.Listen(port)
-	if err != nil {
-		h.Fatal(err)
-	}
-	serveHTTP(h.T, l, config, handle)
-}
-
 // hasOwnNetwork expects nothing of the image's network, and services of IPVS.
 func (h *haCluster) hasOwnNetwork(digest string) {
 	h.allPodsReady("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kube-dns", "hostgw")
@@ -167,49 +153,4 @@ func (h *haCluster) hasOwnNetwork(digest string) {
 			h.Errorf("IPVS of %s does not have the API's service:\n%s", host.Name, table)
 		}
 	}
-}
-
-// networkImage is an image with the network's program and nothing else.
-func (e env) networkImage(t *testing.T) (image v1.Image, digest string) {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "hostgw")
-	if err := compile(e.root, "./test/hostgw", program); err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
-	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "hostgw", Mode: 0o755, Size: int64(len(data))}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if image, err = mutate.AppendLayers(empty.Image, l); err != nil {
-		t.Fatal(err)
-	}
-	file, err := image.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file = file.DeepCopy()
-	file.Architecture, file.OS = "amd64", "linux"
-	if image, err = mutate.ConfigFile(image, file); err != nil {
-		t.Fatal(err)
-	}
-	hash, err := image.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return image, hash.String()
 }
