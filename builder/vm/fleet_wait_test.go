@@ -98,7 +98,7 @@ func TestMachineEnds(t *testing.T) {
 			m.machine = &Machine{}
 		}
 		over := waits(t, f)
-		f.Members[0].gone(time.Second, nil, explained)
+		f.Members[0].gone(f.Members[0].machine, time.Second, nil, explained)
 		if ended, err := over(); !ended || err == nil || !strings.Contains(err.Error(), "host a: the machine was switched off\n  | last words") {
 			t.Errorf("ended %t, %v", ended, err)
 		}
@@ -112,8 +112,8 @@ func TestMachineEnds(t *testing.T) {
 		defer cancel()
 		end := make(chan error, 1)
 		go func() { end <- f.WaitEnd(ctx) }()
-		f.Members[1].gone(time.Minute, errors.New("QEMU: signal: killed"), explained)
-		f.Members[2].gone(time.Minute, nil, explained)
+		f.Members[1].gone(f.Members[1].machine, time.Minute, errors.New("QEMU: signal: killed"), explained)
+		f.Members[2].gone(f.Members[2].machine, time.Minute, nil, explained)
 		synctest.Wait()
 		if got := told(); len(got) != 2 || got[0] != "b: this machine runs no more: QEMU: signal: killed" || got[1] != "c: this machine runs no more: the machine was switched off" {
 			t.Errorf("the user was told %q", got)
@@ -125,9 +125,37 @@ func TestMachineEnds(t *testing.T) {
 		if err := <-end; err == nil || err.Error() != "host b: QEMU: signal: killed" {
 			t.Errorf("at the end: %v", err)
 		}
-		f.Members[0].gone(time.Minute, nil, explained)
+		f.Members[0].gone(f.Members[0].machine, time.Minute, nil, explained)
 		if err := f.WaitEnd(t.Context()); err == nil {
 			t.Error("all have ended, and the end is a success")
+		}
+	})
+}
+
+// A machine's end is that of its own boot, however long it takes to say what it said last.
+func TestMachineEndsWhileAnotherBootBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := paper(t, "a")
+		m, old := f.Members[0], &Machine{}
+		m.machine = old
+		again := func(err error) error {
+			m.mu.Lock()
+			m.machine, m.outcome, m.ended = &Machine{}, &outcome{}, false
+			m.mu.Unlock()
+			return err
+		}
+		over := waits(t, f)
+		m.gone(old, time.Second, nil, again)
+		if ended, err := over(); ended {
+			t.Fatalf("the second boot ended with the first: %v", err)
+		}
+		m.gone(old, time.Second, nil, again)
+		if m.ended {
+			t.Error("a machine that is gone ended another")
+		}
+		m.line(Line{Text: saysReady})
+		if ended, err := over(); !ended || err != nil {
+			t.Errorf("ended %t, %v", ended, err)
 		}
 	})
 }

@@ -104,24 +104,29 @@ func (m *Member) Start() error {
 	m.recorder.mu.Unlock()
 	go func() {
 		<-machine.Exited()
-		if m.Machine() == machine && m.fleet.ctx.Err() == nil { // else it was switched off
-			m.gone(machine.since(), machine.Err(), machine.Failure)
+		if m.fleet.ctx.Err() == nil {
+			m.gone(machine, machine.since(), machine.Err(), machine.Failure)
 		}
 	}()
 	return nil
 }
 
-// gone notes that the machine has ended by itself: with an error, or because the guest switched
-// it off. Explained adds what it said last.
-func (m *Member) gone(at time.Duration, err error, explained func(error) error) {
+// gone notes that a machine has ended by itself: with an error, or because the guest switched
+// it off. Explained adds what it said last, which takes a while: another boot may have begun by
+// then, which is not the one that is over.
+func (m *Member) gone(machine *Machine, at time.Duration, err error, explained func(error) error) {
+	m.mu.Lock()
+	if m.machine != machine { // it was switched off
+		m.mu.Unlock()
+		return
+	}
+	o := m.outcome
+	m.ended, m.endErr = true, err
+	m.mu.Unlock()
 	why := err
 	if why == nil {
 		why = explained(errors.New("the machine was switched off"))
 	}
-	m.mu.Lock()
-	o := m.outcome
-	m.ended, m.endErr = true, err
-	m.mu.Unlock()
 	if !m.settle(o, why) {
 		m.note(at, "this machine runs no more: "+brief(why))
 		m.fleet.tell()
