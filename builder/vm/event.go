@@ -25,8 +25,9 @@ const (
 	Mark             Kind = "mark"
 	NodeReady        Kind = "ready"
 	NodeFailed       Kind = "failed"
-	// CannotStart is the initrd's last word.
+	// CannotStart is the first line of what the initrd says when it ends, Explained the last.
 	CannotStart Kind = "cannot-start"
+	Explained   Kind = "explained"
 	// Oopsed is a fault in the kernel; Name is the trap. Some end in a panic.
 	Oopsed Kind = "oops"
 	// Panicked is a kernel panic.
@@ -106,6 +107,12 @@ var (
 	stopLine   = regexp.MustCompile(`^imgbuild: this machine cannot start`)
 )
 
+// explainedLine is the last line of the initrd's report.
+const explainedLine = "imgbuild: stopped. Correct the cause and restart the machine."
+
+// initrdStopped is why a machine that has such a report did not start.
+const initrdStopped = "the initrd stopped; the console says why"
+
 // ParseLine recognises the lines that say where a boot stands.
 func ParseLine(l Line) (Event, bool) {
 	e := Event{At: l.At, Text: l.Text, Uptime: -1}
@@ -139,7 +146,9 @@ func ParseLine(l Line) (Event, bool) {
 	} else if m := failLine.FindStringSubmatch(text); m != nil {
 		e.Kind, e.Name, e.Uptime, e.Reason = NodeFailed, m[1], seconds(m[2]), m[3]
 	} else if stopLine.MatchString(text) {
-		e.Kind, e.Reason = CannotStart, "the initrd stopped; the console says why"
+		e.Kind, e.Reason = CannotStart, initrdStopped
+	} else if text == explainedLine {
+		e.Kind, e.Reason = Explained, initrdStopped
 	} else {
 		e.Kind, e.Name = systemdStatus(text)
 	}

@@ -21,6 +21,7 @@ func TestParseLine(t *testing.T) {
 		{"firstboot[312]: imgbuild: node cp-1 Ready t=48.2s", Event{Kind: NodeReady, Name: "cp-1", Uptime: 48200 * ms}},
 		{"imgbuild: node cp-1 failed t=48.2s: phase certs: no", Event{Kind: NodeFailed, Name: "cp-1", Uptime: 48200 * ms, Reason: "phase certs: no"}},
 		{"imgbuild: this machine cannot start. Failed units:", Event{Kind: CannotStart, Uptime: -1, Reason: "the initrd stopped; the console says why"}},
+		{"[  133.5] report-failure[230]: imgbuild: stopped. Correct the cause and restart the machine.", Event{Kind: Explained, Uptime: -1, Reason: "the initrd stopped; the console says why"}},
 		{"[    0.000000] Linux version 6.12.107+deb13-amd64", Event{Kind: KernelStarted}},
 		{"[    4.674566] Run /init as init process", Event{Kind: InitStarted, Uptime: 4674566 * time.Microsecond}},
 		{"[   14.500000] systemd[1]: Switching root.", Event{Kind: RootSwitched, Uptime: 14500 * ms}},

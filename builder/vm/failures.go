@@ -70,7 +70,7 @@ func (f *Failures) Judge(e Event, a Accel) Verdict {
 			return Restarts
 		}
 		return Ended
-	case CannotStart:
+	case CannotStart, Explained:
 		return Ended
 	}
 	return GoesOn
@@ -89,6 +89,18 @@ func (f *Failures) Rebooted() { f.failed, f.stale = 0, false }
 // noFurther is the error of a boot in which first boot does not try again after an event.
 func noFurther(e Event) error {
 	return fmt.Errorf("%w\n  first boot does not try again: this stays so until it is corrected", notStarted(e))
+}
+
+// lastWords is how long after an event that ends a boot the lines that explain it may take, so that
+// they are in the error. The initrd says where they end.
+func lastWords(e Event) time.Duration {
+	switch e.Kind {
+	case CannotStart:
+		return time.Minute
+	case Explained:
+		return 0
+	}
+	return 2 * time.Second
 }
 
 // notStarted is the error of a boot that an event has ended.

@@ -3,8 +3,11 @@
 package vm
 
 import (
+	"os"
+	"regexp"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestFailures(t *testing.T) {
@@ -14,6 +17,7 @@ func TestFailures(t *testing.T) {
 		panicked   = "[    5.200474] Kernel panic - not syncing: Fatal exception in interrupt"
 		failed     = "imgbuild: node cp-1 failed t=48.2s: phase certs: no"
 		stopped    = "imgbuild: this machine cannot start. Failed units:"
+		explained  = "imgbuild: stopped. Correct the cause and restart the machine."
 		booted     = "" // the machine was reset
 	)
 	cases := map[string]struct {
@@ -22,7 +26,7 @@ func TestFailures(t *testing.T) {
 		want  []Verdict
 	}{
 		"panic":                     {TCG, []string{panicked}, []Verdict{Ended}},
-		"no init":                   {TCG, []string{stopped}, []Verdict{Ended}},
+		"no init":                   {TCG, []string{stopped, explained}, []Verdict{Ended, Ended}},
 		"third attempt":             {TCG, []string{failed, failed, failed}, []Verdict{GoesOn, GoesOn, Ended}},
 		"attempts of another boot":  {TCG, []string{failed, failed, booted, failed, failed, failed}, []Verdict{GoesOn, GoesOn, GoesOn, GoesOn, Ended}},
 		"stale breakpoint":          {TCG, []string{breakpoint, panicked}, []Verdict{GoesOn, Restarts}},
@@ -51,5 +55,29 @@ func TestFailures(t *testing.T) {
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: got %v, want %v", name, got, c.want)
 		}
+	}
+}
+
+// A boot that the initrd ended is over when its report is, however slow the machine is; the
+// script that makes the report has these lines.
+func TestReportOfTheInitrd(t *testing.T) {
+	script, err := os.ReadFile("../../assets/initrd/report-failure")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := regexp.MustCompile(`echo "(imgbuild: [^"$]*)"`).FindAllSubmatch(script, -1)
+	if len(lines) < 2 {
+		t.Fatalf("the script says %q", lines)
+	}
+	at := map[Kind]time.Duration{}
+	for i, l := range [][][]byte{lines[0], lines[len(lines)-1]} {
+		e, ok := ParseLine(Line{Text: string(l[1])})
+		if !ok || e.Kind != []Kind{CannotStart, Explained}[i] {
+			t.Errorf("%s is %q", l[1], e.Kind)
+		}
+		at[e.Kind] = lastWords(e)
+	}
+	if at[Explained] != 0 || at[CannotStart] < 30*time.Second {
+		t.Errorf("after %v", at)
 	}
 }

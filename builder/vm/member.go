@@ -191,8 +191,7 @@ func (m *Member) line(l Line) {
 	case Restarts:
 		m.note(e.At, restartsBecause)
 	case Ended:
-		// A moment later, so that the lines that explain it are in the error.
-		time.AfterFunc(2*time.Second, func() { m.settle(o, m.machineFailure(notStarted(e))) })
+		time.AfterFunc(lastWords(e), func() { m.settle(o, m.machineFailure(notStarted(e))) })
 	case GoesOn:
 		if e.Kind == NodeFailed {
 			m.expectBegin(o, e)

@@ -205,8 +205,7 @@ func (n *Node) line(l Line) {
 	case Restarts:
 		n.note(e.At, restartsBecause)
 	case Ended:
-		// A moment later, so that the lines that explain it are in the error.
-		n.failAfter(2*time.Second, func() error { return notStarted(e) })
+		n.failAfter(lastWords(e), func() error { return notStarted(e) })
 	case GoesOn:
 		if e.Kind == NodeFailed {
 			n.failAfter(beginLimit, n.unlessBegun(e))
