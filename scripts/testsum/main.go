@@ -30,6 +30,12 @@ var wanting = regexp.MustCompile(`namespace|change the root|no small disk`)
 // message is how what a test says begins: the place in its source.
 var message = regexp.MustCompile(`^\s+(\S+\.go:\d+): `)
 
+// crash is how what ends a package's tests begins.
+var crash = regexp.MustCompile(`^(panic: |fatal error: |WARNING: DATA RACE)`)
+
+// crashLines is how much is quoted of it: the goroutine that did it.
+const crashLines = 15
+
 // A failed test is quoted with at most this many messages, each from a place that said no more
 // than progress messages do: the reason is rare, and the log of a boot is long.
 const (
@@ -74,6 +80,7 @@ func (s *sum) file(name string) error {
 func (s *sum) add(r io.Reader) error {
 	failedIn := map[string]bool{}
 	said := map[[2]string][]string{} // messages of tests; the last one is why a test is skipped
+	crashed := map[string][]string{} // by package
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
@@ -82,6 +89,14 @@ func (s *sum) add(r io.Reader) error {
 			continue // a compiler message between the events
 		}
 		test := [2]string{e.Package, e.Test}
+		if n := len(crashed[e.Package]); e.Action == "output" && n < crashLines && (n > 0 || crash.MatchString(e.Output)) {
+			crashed[e.Package] = append(crashed[e.Package], e.Output)
+		}
+		if e.Action == "fail" && e.Test == "" {
+			for _, line := range crashed[e.Package] {
+				fmt.Fprint(s.out, "    ", line)
+			}
+		}
 		switch {
 		case e.Action == "output":
 			if n := len(said[test]); message.MatchString(e.Output) {

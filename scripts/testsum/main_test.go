@@ -47,7 +47,10 @@ func TestSum(t *testing.T) {
 		"one fails":   {results(t, passed, [3]string{"TestB", "", "fail"}), false, false, "1 passed, 1 failed, 0 skipped", "failed: p TestB"},
 		"one says why": {results(t, [3]string{"TestB", strings.Repeat("    a_test.go:7: on its way\n", 4) + "    b_test.go:9: a reason\n        and more\n" + strings.Repeat("    a_test.go:7: on its way\n", 4), "fail"}), false, false,
 			"failed: p TestB\n    b_test.go:9: a reason\n0 passed, 1 failed, 0 skipped", ""},
-		"does not compile":    {results(t, passed) + "a compiler's message\n" + `{"Action":"fail","Package":"q"}` + "\n", false, false, "1 passed, 1 failed, 0 skipped", "failed: q"},
+		"does not compile": {results(t, passed) + "a compiler's message\n" + `{"Action":"fail","Package":"q"}` + "\n", false, false, "1 passed, 1 failed, 0 skipped", "failed: q"},
+		"a goroutine panics": {results(t, passed) + `{"Action":"output","Package":"q","Test":"TestC","Output":"panic: Fail in goroutine after TestC has completed\n"}` + "\n" +
+			`{"Action":"output","Package":"q","Test":"TestC","Output":"\tq_test.go:57 +0xb9\n"}` + "\n" + `{"Action":"fail","Package":"q"}` + "\n", false, false,
+			"    panic: Fail in goroutine after TestC has completed\n    \tq_test.go:57 +0xb9\nfailed: q \n1 passed, 1 failed, 0 skipped", ""},
 		"one is not for here": {results(t, passed, [3]string{"TestB", "    a_test.go:1: not a git checkout\n", "skip"}), false, true, "1 passed, 0 failed, 1 skipped", ""},
 		"no network namespaces": {results(t, passed, [3]string{"TestB", net, "skip"}), false, false, "1 passed, 1 failed, 0 skipped",
 			"failed: p TestB was skipped: vip_test.go:54: network namespaces"},
