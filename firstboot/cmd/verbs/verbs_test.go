@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -173,16 +174,19 @@ func TestRunWithoutAUsableDocument(t *testing.T) {
 func TestFailureIsReported(t *testing.T) {
 	e, _, errs := env(t, document)
 	ctx, cancel := context.WithCancel(t.Context())
+	var watch sync.WaitGroup
+	defer watch.Wait()
 	defer cancel()
 	err := e.run(ctx, filepath.Join(e.Root, node.Path), func(s *phases.State) {
 		s.StartUnit = func(context.Context, string) error { t.Error("a unit was started"); return nil }
 		// Preflight tries for a minute; the first report is enough.
 		s.Log.Info("token abcdef.0123456789abcdef")
-		go func() {
-			for !strings.Contains(read(t, e.Console), "retrying") && ctx.Err() == nil {
+		watch.Go(func() {
+			for said := []byte(nil); !bytes.Contains(said, []byte("retrying")) && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+				said, _ = os.ReadFile(e.Console) // it may not be there yet
 			}
 			cancel()
-		}()
+		})
 	})
 	if err == nil {
 		t.Fatal("an empty directory was made a node")
