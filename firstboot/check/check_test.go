@@ -4,13 +4,17 @@ package check
 
 import (
 	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -56,7 +60,12 @@ func find[T runtime.Object](f fakeAPI, name string) T {
 // reference builds a complete node below a temporary directory with the generators.
 func reference(t *testing.T, edits ...func(*node.Node)) (*Env, fakeAPI) {
 	t.Helper()
-	root := t.TempDir()
+	return referenceAt(t, t.TempDir(), edits...)
+}
+
+// referenceAt takes the authorities that are there.
+func referenceAt(t *testing.T, root string, edits ...func(*node.Node)) (*Env, fakeAPI) {
+	t.Helper()
 	edits = append([]func(*node.Node){func(n *node.Node) { n.PKI.Algorithm = node.ECDSAP256 }}, edits...)
 	c := kubeadmtest.Config(t, edits...)
 	m := &pki.Maker{Algorithm: c.Algorithm, CAValidity: c.CAValidity, Validity: c.Validity, Now: kubeadmtest.Now}
@@ -122,6 +131,110 @@ func TestReferencePasses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An operator's own authorities are not like kubeadm's, and certificates that were signed elsewhere
+// have what was asked for, and may have more.
+func TestOwnAuthorities(t *testing.T) {
+	own := func(t *testing.T) (root string, cas map[string]*pki.Pair) {
+		root, cas = t.TempDir(), map[string]*pki.Pair{}
+		for i, name := range authorities {
+			key, err := pki.GenerateKey(node.ECDSAP256, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tmpl := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: "authority " + name, Organization: []string{"Example"}},
+				NotBefore: kubeadmtest.Now.Add(-time.Hour), NotAfter: kubeadmtest.Now.AddDate(30, 0, 0), IsCA: true, BasicConstraintsValid: true,
+				KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
+			cas[name] = &pki.Pair{Key: key, Cert: signedBy(t, tmpl, tmpl, key.Public(), key)}
+			put(t, root, kubeadm.PKIDir+"/"+name+".crt", cas[name].CertPEM(), 0o644)
+			text, err := pki.KeyPEM(key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, root, kubeadm.PKIDir+"/"+name+".key", text, 0o600)
+		}
+		return root, cas
+	}
+	failed := func(e *Env) (out string) {
+		for _, r := range Run(context.Background(), e) {
+			if r.Status != Pass {
+				out += r.ID + " " + strings.Join(r.Problems, ", ") + "\n"
+			}
+		}
+		return out
+	}
+	root, _ := own(t)
+	e, _ := referenceAt(t, root)
+	e.Config.PKIMode = node.PKIShared
+	if got := failed(e); got != "" {
+		t.Errorf("own authorities that are shared: %s", got)
+	}
+	e.Config.PKIMode = node.PKIGenerate
+	if got := failed(e); !strings.HasPrefix(got, "D03 ") || !strings.Contains(got, "want CN kubernetes O []") {
+		t.Errorf("authorities of another form than those that were made here: %q", got)
+	}
+
+	root, cas := own(t)
+	e, _ = referenceAt(t, root)
+	e.Config.PKIMode = node.PKIExternal
+	server := filepath.Join(kubeadm.PKIDir, "etcd/server.crt")
+	text, err := os.ReadFile(e.path(server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := pki.ParseCert(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, want string
+		change     func(*x509.Certificate)
+	}{
+		{"more than was asked for", "", func(c *x509.Certificate) {
+			c.DNSNames = append(c.DNSNames, "more.example.net")
+			c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageCodeSigning)
+			c.KeyUsage, c.NotAfter = x509.KeyUsageDigitalSignature, kubeadmtest.Now.AddDate(0, 1, 0)
+		}},
+		{"a name less", "D05 etcd/server alternative names is ", func(c *x509.Certificate) { c.DNSNames = nil }},
+		{"a usage less", "D05 etcd/server extended key usage is ", func(c *x509.Certificate) { c.ExtKeyUsage = c.ExtKeyUsage[:1] }},
+		{"no signatures", "D06 etcd/server may sign handshakes is false", func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment }},
+	} {
+		tmpl := *cert
+		tmpl.SignatureAlgorithm = x509.UnknownSignatureAlgorithm
+		c.change(&tmpl)
+		ca := cas["etcd/ca"]
+		pair := pki.Pair{Cert: signedBy(t, &tmpl, ca.Cert, cert.PublicKey, ca.Key)}
+		put(t, root, server, pair.CertPEM(), 0o644)
+		if got := failed(e); !strings.HasPrefix(got, c.want) || (got == "") != (c.want == "") {
+			t.Errorf("%s: %q, not %q", c.name, got, c.want)
+		}
+	}
+}
+
+func signedBy(t *testing.T, tmpl, ca *x509.Certificate, public, key any) *x509.Certificate {
+	t.Helper()
+	der, err := x509.CreateCertificate(nil, tmpl, ca, public, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+func put(t *testing.T, root, path string, text []byte, mode os.FileMode) {
+	t.Helper()
+	at := filepath.Join(root, path)
+	err := os.MkdirAll(filepath.Dir(at), 0o755)
+	if err == nil {
+		err = os.WriteFile(at, text, mode)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

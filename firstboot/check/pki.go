@@ -95,12 +95,43 @@ func signed(p *problems, name string, c, by *x509.Certificate) {
 	}
 }
 
+// madeHere says that this machine made the authorities. Those of another, and an operator's own,
+// which every mode but generate takes, may have another form.
+func (e *Env) madeHere() bool { return e.First && e.Config.PKIMode == node.PKIGenerate }
+
+// elsewhere says that certificates were signed elsewhere: they last as long as was decided there,
+// and may have more names and usages than were asked for.
+func (e *Env) elsewhere() bool { return e.Config.PKIMode == node.PKIExternal }
+
+// usages compares extended key usages with those that are wanted, server before client.
+func (e *Env) usages(p *problems, name string, c *x509.Certificate, want ...x509.ExtKeyUsage) {
+	got := slices.Sorted(slices.Values(c.ExtKeyUsage))
+	if e.elsewhere() {
+		got = slices.DeleteFunc(got, func(u x509.ExtKeyUsage) bool { return !slices.Contains(want, u) })
+	}
+	equal(p, name+" extended key usage", got, want)
+}
+
+// names compares alternative names with those that are wanted, which are sorted.
+func (e *Env) names(p *problems, name string, c *x509.Certificate, want []string) {
+	got := sans(c)
+	if e.elsewhere() {
+		got = slices.DeleteFunc(got, func(n string) bool { return !slices.Contains(want, n) })
+	}
+	equal(p, name+" alternative names", got, want)
+}
+
 func checkAuthorities(_ context.Context, e *Env) error {
 	var p problems
 	names := map[string]string{"ca": "kubernetes", "front-proxy-ca": "front-proxy-ca", "etcd/ca": "etcd-ca"}
 	for name, c := range e.certs(&p, authorities...) {
+		equal(&p, name+" is an authority", c.IsCA, true)
+		equal(&p, name+" may sign certificates", c.KeyUsage == 0 || c.KeyUsage&x509.KeyUsageCertSign != 0, true)
+		if !e.madeHere() {
+			continue
+		}
 		equal(&p, name+" subject", subject(c), wantSubject(names[name]))
-		equal(&p, name+" is an authority, and that is critical", c.IsCA && critical(c, oidBasicConstraints), true)
+		equal(&p, name+" is critically an authority", critical(c, oidBasicConstraints), true)
 		equal(&p, name+" key usage", c.KeyUsage, leafUsage|x509.KeyUsageCertSign)
 		equal(&p, name+" key usage is critical", critical(c, oidKeyUsage), true)
 		equal(&p, name+" alternative names", sans(c), []string{names[name]})
@@ -135,7 +166,7 @@ func checkAPIServerCert(_ context.Context, e *Env) error {
 		}
 	}
 	equal(&p, "apiserver.crt subject", subject(c), wantSubject("kube-apiserver"))
-	equal(&p, "apiserver.crt extended key usage", c.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth})
+	e.usages(&p, "apiserver.crt", c, x509.ExtKeyUsageServerAuth)
 	signed(&p, "apiserver.crt", c, certs["ca"])
 	return p.err()
 }
@@ -151,8 +182,8 @@ func checkEtcdCerts(_ context.Context, e *Env) error {
 		want := append([]string{e.Config.NodeName, "localhost", e.Config.Address.String(), "127.0.0.1", "::1"}, extra...)
 		slices.Sort(want)
 		equal(&p, name+" subject", subject(c), wantSubject(e.Config.NodeName))
-		equal(&p, name+" alternative names", sans(c), slices.Compact(want))
-		equal(&p, name+" extended key usage", c.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth})
+		e.names(&p, name, c, slices.Compact(want))
+		e.usages(&p, name, c, x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth)
 		signed(&p, name, c, certs["etcd/ca"])
 	}
 	return p.err()
@@ -169,17 +200,23 @@ func checkClientCerts(_ context.Context, e *Env) error {
 	} {
 		if c := certs[w.name]; c != nil {
 			equal(&p, w.name+" subject", subject(c), wantSubject(w.cn))
-			equal(&p, w.name+" extended key usage", c.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth})
-			equal(&p, w.name+" alternative names", len(sans(c)), 0)
+			e.usages(&p, w.name, c, x509.ExtKeyUsageClientAuth)
+			e.names(&p, w.name, c, nil)
 			signed(&p, w.name, c, certs[w.signer])
 		}
 	}
 	for _, name := range leaves {
-		if c := certs[name]; c != nil {
-			equal(&p, name+" key usage", c.KeyUsage, leafUsage)
-			equal(&p, name+" key usage is critical", critical(c, oidKeyUsage), true)
-			equal(&p, name+" is an authority", c.IsCA, false)
+		c := certs[name]
+		if c == nil {
+			continue
 		}
+		equal(&p, name+" is an authority", c.IsCA, false)
+		if e.elsewhere() {
+			equal(&p, name+" may sign handshakes", c.KeyUsage == 0 || c.KeyUsage&x509.KeyUsageDigitalSignature != 0, true)
+			continue
+		}
+		equal(&p, name+" key usage", c.KeyUsage, leafUsage)
+		equal(&p, name+" key usage is critical", critical(c, oidKeyUsage), true)
 	}
 	return p.err()
 }
@@ -191,8 +228,10 @@ func checkValidity(_ context.Context, e *Env) error {
 			equal(&p, name+" lasts", c.NotAfter.Sub(c.NotBefore), validity+5*time.Minute)
 		}
 	}
-	check(leaves, e.Config.Validity)
-	if e.First && e.Config.PKIMode == node.PKIGenerate {
+	if !e.elsewhere() {
+		check(leaves, e.Config.Validity)
+	}
+	if e.madeHere() {
 		check(authorities, e.Config.CAValidity)
 	}
 	return p.err()
@@ -238,7 +277,7 @@ func checkKubeconfigSubjects(_ context.Context, e *Env) error {
 			continue
 		}
 		equal(&p, name+" subject", subject(c), w)
-		equal(&p, name+" extended key usage", c.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth})
+		e.usages(&p, name, c, x509.ExtKeyUsageClientAuth)
 		signed(&p, name, c, ca)
 	}
 	return p.err()
