@@ -4,6 +4,7 @@ package check
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -103,22 +104,23 @@ func (e *Env) madeHere() bool { return e.First && e.Config.PKIMode == node.PKIGe
 // and may have more names and usages than were asked for.
 func (e *Env) elsewhere() bool { return e.Config.PKIMode == node.PKIExternal }
 
-// usages compares extended key usages with those that are wanted, server before client.
-func (e *Env) usages(p *problems, name string, c *x509.Certificate, want ...x509.ExtKeyUsage) {
-	got := slices.Sorted(slices.Values(c.ExtKeyUsage))
+// asked compares what a certificate has with what was asked for, which is sorted.
+func asked[T cmp.Ordered](e *Env, p *problems, what string, got, want []T) {
+	got = slices.Sorted(slices.Values(got))
 	if e.elsewhere() {
-		got = slices.DeleteFunc(got, func(u x509.ExtKeyUsage) bool { return !slices.Contains(want, u) })
+		got = slices.DeleteFunc(got, func(x T) bool { return !slices.Contains(want, x) })
 	}
-	equal(p, name+" extended key usage", got, want)
+	equal(p, what, got, want)
 }
 
-// names compares alternative names with those that are wanted, which are sorted.
+// usages wants extended key usages, server before client.
+func (e *Env) usages(p *problems, name string, c *x509.Certificate, want ...x509.ExtKeyUsage) {
+	asked(e, p, name+" extended key usage", c.ExtKeyUsage, want)
+}
+
+// names wants alternative names, sorted.
 func (e *Env) names(p *problems, name string, c *x509.Certificate, want []string) {
-	got := sans(c)
-	if e.elsewhere() {
-		got = slices.DeleteFunc(got, func(n string) bool { return !slices.Contains(want, n) })
-	}
-	equal(p, name+" alternative names", got, want)
+	asked(e, p, name+" alternative names", sans(c), want)
 }
 
 func checkAuthorities(_ context.Context, e *Env) error {
