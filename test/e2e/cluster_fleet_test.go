@@ -160,11 +160,7 @@ func (e env) render(t *testing.T, o rendering) *rendered {
 			t.Fatal(err)
 		}
 	}
-	put := func(name, content string) {
-		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	put := func(name, content string) { write(t, filepath.Join(r.dir, name), []byte(content)) }
 	if o.probe || len(o.files)+len(o.units) > 0 {
 		text += "butane: [test.bu]\n"
 		put("test.bu", snippet(t, o))

@@ -194,3 +194,25 @@ func (e env) start(t *testing.T, o vm.Options) *guest {
 func (g *guest) with(t *testing.T) *guest {
 	return &guest{inside: inside{view: g.in(t), pod: g.pod}, node: g.node}
 }
+
+// write makes a file that only its owner can read, and its directory.
+func write(t *testing.T, path string, text []byte) {
+	t.Helper()
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// read is a file that has to be there.
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,8 +38,9 @@ func TestExternal(t *testing.T) {
 	h := newHA(t, e.startCluster(t, r.dir, r.index, func(o *vm.FleetOptions) {
 		o.Machine.MemoryMiB, o.Machine.Disks = pairMemoryMiB, []string{e.probeDisk}
 	}), r.index)
-	x := &balanced{haCluster: h, offline: authority, servers: map[string]string{}}
 	h.pki = authority.dir
+	x := &balanced{haCluster: h, roots: x509.NewCertPool(), servers: map[string]string{}}
+	x.roots.AppendCertsFromPEM(read(t, filepath.Join(authority.dir, pki.CA+".crt")))
 	for _, host := range x.controlPlanes() {
 		cert, err := pki.ParseCert(read(t, filepath.Join(r.dir, "pki/hosts", host, "apiserver.crt")))
 		if err != nil {
@@ -116,31 +116,11 @@ func (o *offline) sign(t *testing.T, dir, result string) {
 	t.Logf("OpenSSL signed %d requests", len(waiting.Pending))
 }
 
-func write(t *testing.T, path string, text []byte) {
-	t.Helper()
-	err := os.MkdirAll(filepath.Dir(path), 0o700)
-	if err == nil {
-		err = os.WriteFile(path, text, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// read is a file that has to be there.
-func read(t *testing.T, path string) []byte {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
 // balanced is a cluster whose virtual address leads to all of its API servers.
 type balanced struct {
 	*haCluster
-	offline *offline
+	// roots is the authority of the API servers.
+	roots *x509.CertPool
 	// servers are the hosts, by the certificate that their API server has.
 	servers map[string]string
 }
@@ -181,9 +161,7 @@ func (x *balanced) server(address string) (string, error) {
 		return "", err
 	}
 	defer conn.Close()
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(read(x.T, filepath.Join(x.offline.dir, pki.CA+".crt")))
-	client := tls.Client(conn, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: "kubernetes"})
+	client := tls.Client(conn, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x.roots, ServerName: "kubernetes"})
 	if err := client.HandshakeContext(ctx); err != nil {
 		return "", err
 	}

@@ -7,14 +7,17 @@ import (
 	"bytes"
 	"crypto/tls"
 	"io"
+	"log"
 	"net/http"
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/imgbuild/imgbuild/test/stock"
 )
 
 // mirror serves on a port of the gateway until the test ends.
@@ -25,6 +28,16 @@ func (h *haCluster) mirror(port uint16, config *tls.Config, handle http.HandlerF
 		h.Fatal(err)
 	}
 	serveHTTP(h.T, l, config, handle)
+}
+
+// serving is a registry with one image.
+func serving(t *testing.T, repository, digest string, image v1.Image) http.Handler {
+	t.Helper()
+	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	if err := stock.Push(handler, repository, digest, image); err != nil {
+		t.Fatal(err)
+	}
+	return handler
 }
 
 // programImage is an image with a static program at its root, which it runs, and nothing else.

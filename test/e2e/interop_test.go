@@ -133,13 +133,7 @@ func authorities(t *testing.T, dir string) (files []vm.GuestFile) {
 		if !ok || rel == "sa.key" { // stock kubeadm wants it as a pair, and makes one
 			continue
 		}
-		at := filepath.Join(dir, rel)
-		if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(at, f.Data, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		write(t, filepath.Join(dir, rel), f.Data)
 		files = append(files, f)
 	}
 	return files

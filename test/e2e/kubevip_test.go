@@ -4,15 +4,10 @@ package e2e
 
 import (
 	"fmt"
-	"io"
-	"log"
 	"net/netip"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/registry"
-
 	"github.com/imgbuild/imgbuild/builder/vm"
-	"github.com/imgbuild/imgbuild/test/stock"
 )
 
 const kubeVIPRepository = "example/kube-vip"
@@ -35,11 +30,7 @@ func TestKubeVIP(t *testing.T) {
 			gateway, servingPort),
 		attached: map[string]string{"mirror-ca.pem": ca}})
 	h := newHA(t, e.startCluster(t, r.dir, r.index, func(o *vm.FleetOptions) { o.Machine.MemoryMiB = pairMemoryMiB }), r.index)
-	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
-	if err := stock.Push(handler, kubeVIPRepository, digest, image); err != nil {
-		t.Fatal(err)
-	}
-	h.mirror(servingPort, config, handler.ServeHTTP)
+	h.mirror(servingPort, config, serving(t, kubeVIPRepository, digest, image).ServeHTTP)
 	h.waitReady()
 	h.waitDone()
 	h.allNodes()

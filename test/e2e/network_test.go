@@ -4,8 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"io"
-	"log"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -13,11 +11,9 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/registry"
 	core "k8s.io/api/core/v1"
 
 	"github.com/imgbuild/imgbuild/builder/vm"
-	"github.com/imgbuild/imgbuild/test/stock"
 )
 
 // Two mirrors of the registry that the network's image belongs to: one that is broken, and one
@@ -103,10 +99,7 @@ func TestOwnNetwork(t *testing.T) {
 		broken.Add(1)
 		http.Error(w, "out of order", http.StatusServiceUnavailable)
 	})
-	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
-	if err := stock.Push(handler, networkRepository, digest, image); err != nil {
-		t.Fatal(err)
-	}
+	handler := serving(t, networkRepository, digest, image)
 	h.mirror(servingPort, config, func(w http.ResponseWriter, req *http.Request) {
 		if user, password, _ := req.BasicAuth(); user+":"+password != mirrorCredentials {
 			w.Header().Set("WWW-Authenticate", `Basic realm="mirror"`)

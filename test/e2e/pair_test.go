@@ -108,13 +108,7 @@ func (p *pair) keptSecrets() {
 	}
 	_, posted := p.receiver.of(p.T, "")
 	places := map[string]string{"imgbuild's output": p.rendered.said, "callback": posted}
-	file := func(name, path string) {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			p.Fatal(err)
-		}
-		places[name] = string(text)
-	}
+	file := func(name, path string) { places[name] = string(read(p.T, path)) }
 	file("cluster.json", filepath.Join(p.rendered.dir, "cluster.json"))
 	r := p.fleet.Result()
 	places["time line"] = string(r.Timeline.SVG()) + r.Timeline.Table()

@@ -68,32 +68,23 @@ func TestRun(t *testing.T) {
 // the hosts that were there. That of the control plane is the one for its role.
 func (r *rendered) addControlPlane(t *testing.T, e env) {
 	t.Helper()
-	file, read := filepath.Join(r.dir, "cluster.yaml"), func(name string) []byte {
-		text, err := os.ReadFile(filepath.Join(r.dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return text
-	}
-	before := map[string][]byte{"hosts/demo-cp-1.ign": read("roles/control-plane.ign"), "hosts/demo-w-1.ign": read("hosts/demo-w-1.ign")}
-	text, err := emulated.Instead(string(read("cluster.yaml")), "  - name: demo-w-1\n",
+	in := func(name string) string { return filepath.Join(r.dir, name) }
+	file := in("cluster.yaml")
+	before := map[string][]byte{"hosts/demo-cp-1.ign": read(t, in("roles/control-plane.ign")), "hosts/demo-w-1.ign": read(t, in("hosts/demo-w-1.ign"))}
+	text, err := emulated.Instead(string(read(t, file)), "  - name: demo-w-1\n",
 		"  - name: demo-cp-2\n    role: control-plane\n    address: 192.168.100.12\n    match: {mac: \"52:54:00:64:00:0c\"}\n  - name: demo-w-1\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	write(t, file, []byte(text))
 	if _, err := e.output("cluster", "render", file, "-o", r.dir); err != nil {
 		t.Fatal(err)
 	}
 	for name, config := range before {
-		if bytes.Equal(read(name), config) {
+		if bytes.Equal(read(t, in(name)), config) {
 			t.Errorf("%s is what it was before the control plane came", name)
 		}
-		if err := os.WriteFile(filepath.Join(r.dir, name), config, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		write(t, in(name), config)
 	}
 	if r.index, err = cluster.ReadIndex(r.dir); err != nil {
 		t.Fatal(err)
