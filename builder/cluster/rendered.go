@@ -42,8 +42,22 @@ type renderedHost struct {
 	Address string    `yaml:"address,omitempty"`
 }
 
-// began are settings of authorities: those that exist keep what they began with.
-var began = []string{"pki.algorithm", "pki.caValidity"}
+// rules says of settings that may be others in the file by now what that means. One that is not
+// here is refused.
+var rules = map[string]struct {
+	// began: an authority that exists keeps what it began with.
+	began bool
+	// operated: an operator can change it in the cluster that runs, which a rendering cannot.
+	operated bool
+	// follows are what it was derived from; where one of those is another, that one is named.
+	follows []string
+}{
+	"pki.algorithm":        {began: true},
+	"pki.caValidity":       {began: true},
+	"networking.proxyMode": {operated: true},
+	"podNetwork.provider":  {operated: true},
+	"vip.routerID":         {follows: []string{"vip.provider", "vip.address"}},
+}
 
 // settings returns what a document says that is the same in those of all hosts, for good.
 func settings(n *node.Node) map[string]string {
@@ -59,8 +73,8 @@ func settings(n *node.Node) map[string]string {
 	}
 	return map[string]string{
 		"networking.podSubnet": span(n.Cluster.Networking.PodSubnet), "networking.serviceSubnet": span(n.Cluster.Networking.ServiceSubnet),
-		"networking.dnsDomain": n.Cluster.Networking.DNSDomain,
-		"endpoint.mode":        string(n.Cluster.EndpointMode), "endpoint": n.Cluster.Endpoint, "apiServer.port": strconv.Itoa(int(n.APIServer.Port)),
+		"networking.dnsDomain": n.Cluster.Networking.DNSDomain, "networking.proxyMode": string(n.Cluster.ProxyMode), "podNetwork.provider": string(n.Network.Provider),
+		"endpoint.mode": string(n.Cluster.EndpointMode), "endpoint": n.Cluster.Endpoint, "apiServer.port": strconv.Itoa(int(n.APIServer.Port)),
 		"vip.provider": string(cmp.Or(n.VIP.Provider, node.VIPNone)), "vip.address": n.VIP.Address, "vip.routerID": router,
 		"pki.mode": string(n.PKI.Mode), "pki.algorithm": string(n.PKI.Algorithm), "pki.caValidity": n.PKI.CAValidity.D().String(),
 	}
@@ -142,19 +156,19 @@ func (r *renderer) settle() error {
 	doc := strict.Decode(r.File, r.text, &Cluster{})
 	r.keepEndpoint(doc)
 	is := settings(r.document(&r.Cluster.Hosts[0], &material{}))
+	differs := func(key string) bool { return r.was.Settings[key] != is[key] }
 	for _, key := range slices.Sorted(maps.Keys(r.was.Settings)) {
-		was, now := r.was.Settings[key], is[key]
-		if was == now || slices.Contains(began, key) {
-			continue
-		}
-		if derived := r.written.VIP.RouterID == 0 && r.was.Settings["vip.address"] != is["vip.address"]; key == "vip.routerID" && (derived || was == "" || now == "") {
-			continue // what it follows from is named
-		}
-		doc.Report(key, fmt.Sprintf("was %s when hosts were rendered, and is %s now", cmp.Or(was, "none"), cmp.Or(now, "none")))
-	}
-	for _, key := range began {
-		if was := r.was.Settings[key]; was != "" && was != is[key] && r.Cluster.PKI.Mode != node.PKIExternal {
-			r.warn(key, "was "+was+" when hosts were rendered: authorities that exist keep what they have")
+		was, now, rule := cmp.Or(r.was.Settings[key], "none"), cmp.Or(is[key], "none"), rules[key]
+		switch {
+		case !differs(key) || slices.ContainsFunc(rule.follows, differs):
+		case rule.began:
+			if r.Cluster.PKI.Mode != node.PKIExternal {
+				r.warn(key, "was "+was+" when hosts were rendered: authorities that exist keep what they have")
+			}
+		case rule.operated:
+			r.warn(key, "was "+was+" when hosts were rendered: the cluster and the hosts that run keep it, and hosts that are added are made for "+now, "put it back, or change the cluster too")
+		default:
+			doc.Report(key, fmt.Sprintf("was %s when hosts were rendered, and is %s now", was, now))
 		}
 	}
 	const first = "; first take the host out, render, and do what that says; then add it again"
@@ -267,8 +281,8 @@ func (r *renderer) pinned() error {
 // has a config; what authorities began with stays.
 func (r *renderer) record() *lastRendering {
 	out := &lastRendering{Settings: settings(r.document(&r.Cluster.Hosts[0], r.material)), Keys: r.pins, Hosts: []renderedHost{}}
-	for _, key := range began {
-		if len(r.was.Hosts) > 0 {
+	for key, rule := range rules {
+		if rule.began && len(r.was.Hosts) > 0 {
 			out.Settings[key] = cmp.Or(r.was.Settings[key], out.Settings[key])
 		}
 	}

@@ -167,6 +167,26 @@ func TestAuthoritiesKeepWhatTheyBeganWith(t *testing.T) {
 	}
 }
 
+// An operator can change in a cluster what a rendering cannot: that is said once, and taken.
+func TestWhatAnOperatorChangesInTheCluster(t *testing.T) {
+	dir := t.TempDir()
+	rendered(t, parse(t, base), dir)
+	changed := strings.Replace(with("podNetwork: {provider: none}"), "{podSubnet: 10.244.0.0/16", "{proxyMode: ipvs, podSubnet: 10.244.0.0/16", 1)
+	said := rendered(t, parse(t, changed), dir).Warnings.Error()
+	for _, want := range []string{`networking.proxyMode: value "ipvs": was nftables when hosts were rendered`,
+		`podNetwork.provider: value "none": was flannel when hosts were rendered: the cluster and the hosts that run keep it, and hosts that are added are made for none`} {
+		if !strings.Contains(said, want) {
+			t.Errorf("no %q in %s", want, said)
+		}
+	}
+	if r := rendered(t, parse(t, changed), dir); strings.Contains(r.Warnings.Error(), "when hosts were rendered") {
+		t.Errorf("%v", r.Warnings)
+	}
+	if n := readHost(t, dir, "hosts/cp-1.ign").document(t); n.Cluster.ProxyMode != node.ProxyIPVS || n.Network.Provider != node.NetworkNone {
+		t.Errorf("%+v, %+v", n.Cluster, n.Network)
+	}
+}
+
 // Before the first config there is nothing that could not change.
 func TestNothingIsSettledWithoutConfigs(t *testing.T) {
 	dir := t.TempDir()
