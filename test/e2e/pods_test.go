@@ -67,8 +67,9 @@ func client() (*core.ConfigMap, *core.Pod) {
 // allPodsReady waits until kubectl get pods -A shows every pod Running and ready.
 func (v *view) allPodsReady(names ...string) {
 	v.Helper()
+	var list core.PodList
 	v.eventually("all pods Running and ready", 15*time.Minute, func() error {
-		var list core.PodList
+		list = core.PodList{}
 		if err := v.get(&list, "pods", "-A"); err != nil {
 			return err
 		}
@@ -97,6 +98,16 @@ func (v *view) allPodsReady(names ...string) {
 		return nil
 	})
 	v.Log(v.kubectl("get", "pods", "-A", "-o", "wide"))
+	for _, p := range list.Items {
+		for _, c := range p.Status.ContainerStatuses {
+			if ended := c.LastTerminationState.Terminated; ended != nil {
+				// Where the runtime has removed the container there is no log any more.
+				last, _ := v.try("", "logs", "-n", p.Namespace, p.Name, "-c", c.Name, "--previous", "--tail=20")
+				v.Logf("%s of pod %s/%s ended at %s with code %d, reason %q:\n%s",
+					c.Name, p.Namespace, p.Name, ended.FinishedAt.Format(time.TimeOnly), ended.ExitCode, ended.Reason, last)
+			}
+		}
+	}
 }
 
 // startProbe lets the guest be looked at from inside.
