@@ -42,14 +42,14 @@ type renderedHost struct {
 	Address string    `yaml:"address,omitempty"`
 }
 
-// rules says of settings that may be others in the file by now what that means. One that is not
-// here is refused.
+// rules are the exceptions among settings: one without a rule may not change once a host has been
+// rendered.
 var rules = map[string]struct {
-	// began: an authority that exists keeps what it began with.
+	// began: authorities that exist keep what they began with, so the record does too.
 	began bool
-	// operated: an operator can change it in the cluster that runs, which a rendering cannot.
+	// operated: an operator can change it in a running cluster, a rendering cannot.
 	operated bool
-	// follows are what it was derived from; where one of those is another, that one is named.
+	// follows are the settings it is derived from. Where one of them differs, that one is reported.
 	follows []string
 }{
 	"pki.algorithm":        {began: true},
@@ -59,7 +59,7 @@ var rules = map[string]struct {
 	"vip.routerID":         {follows: []string{"vip.provider", "vip.address"}},
 }
 
-// settings returns what a document says that is the same in those of all hosts, for good.
+// settings returns what the documents of all hosts have in common.
 func settings(n *node.Node) map[string]string {
 	span := func(text string) string { // which may be written in several ways
 		if p, err := netip.ParsePrefix(text); err == nil {
