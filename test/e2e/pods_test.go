@@ -103,8 +103,8 @@ func (v *view) allPodsReady(names ...string) {
 			if ended := c.LastTerminationState.Terminated; ended != nil {
 				// Where the runtime has removed the container there is no log any more.
 				last, _ := v.try("", "logs", "-n", p.Namespace, p.Name, "-c", c.Name, "--previous", "--tail=20")
-				v.Logf("%s of pod %s/%s ended at %s with code %d, reason %q:\n%s",
-					c.Name, p.Namespace, p.Name, ended.FinishedAt.Format(time.TimeOnly), ended.ExitCode, ended.Reason, last)
+				v.Logf("%s of pod %s/%s ended at %s with code %d, reason %q: %s\n%s",
+					c.Name, p.Namespace, p.Name, ended.FinishedAt.Format(time.TimeOnly), ended.ExitCode, ended.Reason, ended.Message, last)
 			}
 		}
 	}
