@@ -216,7 +216,7 @@ func usable(spec pki.Spec, cert *x509.Certificate, now time.Time) error {
 	switch {
 	case !cert.IsCA:
 		return errors.New("not a certificate authority")
-	case cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageCertSign == 0:
+	case !pki.Allows(cert, x509.KeyUsageCertSign):
 		return errors.New("its key usage does not let it sign certificates (keyCertSign)")
 	case now.Before(cert.NotBefore):
 		return fmt.Errorf("not valid before %s; check the clock", cert.NotBefore.UTC().Format(time.RFC3339))

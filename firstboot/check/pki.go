@@ -128,7 +128,7 @@ func checkAuthorities(_ context.Context, e *Env) error {
 	names := map[string]string{"ca": "kubernetes", "front-proxy-ca": "front-proxy-ca", "etcd/ca": "etcd-ca"}
 	for name, c := range e.certs(&p, authorities...) {
 		equal(&p, name+" is an authority", c.IsCA, true)
-		equal(&p, name+" may sign certificates", c.KeyUsage == 0 || c.KeyUsage&x509.KeyUsageCertSign != 0, true)
+		equal(&p, name+" may sign certificates", pki.Allows(c, x509.KeyUsageCertSign), true)
 		if !e.madeHere() {
 			continue
 		}
@@ -214,7 +214,7 @@ func checkClientCerts(_ context.Context, e *Env) error {
 		}
 		equal(&p, name+" is an authority", c.IsCA, false)
 		if e.elsewhere() {
-			equal(&p, name+" may sign handshakes", c.KeyUsage == 0 || c.KeyUsage&x509.KeyUsageDigitalSignature != 0, true)
+			equal(&p, name+" may sign handshakes", pki.Allows(c, x509.KeyUsageDigitalSignature), true)
 			continue
 		}
 		equal(&p, name+" key usage", c.KeyUsage, leafUsage)

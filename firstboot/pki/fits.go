@@ -36,6 +36,12 @@ func Lasts(cert *x509.Certificate, now time.Time, before time.Duration) error {
 	return fmt.Errorf("ends at %s, within %s", cert.NotAfter.UTC().Format(time.RFC3339), within)
 }
 
+// Allows says whether a certificate's key may be used so. One without the extension key usage
+// restricts nothing (RFC 5280, section 4.2.1.3).
+func Allows(cert *x509.Certificate, usage x509.KeyUsage) bool {
+	return cert.KeyUsage == 0 || cert.KeyUsage&usage == usage
+}
+
 // ErrNotCovered reports a certificate that is right but for names and addresses that it lacks.
 var ErrNotCovered = errors.New("it does not cover")
 
