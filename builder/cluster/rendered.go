@@ -49,7 +49,8 @@ var rules = map[string]struct {
 	began bool
 	// operated: an operator can change it in a running cluster, a rendering cannot.
 	operated bool
-	// follows are the settings it is derived from. Where one of them differs, that one is reported.
+	// follows are the settings it is derived from where the file does not say it. Where one of
+	// them differs, that one is reported.
 	follows []string
 }{
 	"pki.algorithm":        {began: true},
@@ -160,7 +161,7 @@ func (r *renderer) settle() error {
 	for _, key := range slices.Sorted(maps.Keys(r.was.Settings)) {
 		was, now, rule := cmp.Or(r.was.Settings[key], "none"), cmp.Or(is[key], "none"), rules[key]
 		switch {
-		case !differs(key) || slices.ContainsFunc(rule.follows, differs):
+		case !differs(key) || !doc.Has(key) && slices.ContainsFunc(rule.follows, differs):
 		case rule.began:
 			if r.Cluster.PKI.Mode != node.PKIExternal {
 				r.warn(key, "was "+was+" when hosts were rendered: authorities that exist keep what they have")

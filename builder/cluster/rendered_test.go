@@ -60,6 +60,7 @@ func TestSettingsOfARunningCluster(t *testing.T) {
 		{base, with("vip: {provider: keepalived, address: 192.0.2.9}"), []string{`vip.address: value "192.0.2.9": was 192.0.2.10`}},
 		{base, with("vip: {provider: keepalived, address: 192.0.2.10, routerID: 7}"), []string{`vip.routerID: value "7": was `}},
 		{with("vip: {provider: keepalived, address: 192.0.2.10, routerID: 7}"), base, []string{`vip.routerID: was 7 when hosts were rendered, and is `}},
+		{base, with("vip: {provider: keepalived, address: 192.0.2.9, routerID: 7}"), []string{`vip.address: value "192.0.2.9": was 192.0.2.10`, `vip.routerID: value "7": was `}},
 		{base, with("vip: {provider: external, address: 192.0.2.10}"), []string{`vip.provider: value "external": was keepalived`}},
 		{base, local, []string{"endpoint.mode", "was vip", "vip.address: was 192.0.2.10 when hosts were rendered, and is none now"}},
 		{local, strings.Replace(local, "mode: local", "mode: local, port: 7555", 1), []string{"endpoint: was api.demo.internal:7443"}},
