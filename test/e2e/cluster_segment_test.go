@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"net/netip"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -29,9 +28,7 @@ func TestSegment(t *testing.T) {
 		t.Fatal(err)
 	}
 	ignition, admin := filepath.Join(dir, "cp-1.ign"), filepath.Join(dir, "admin.conf")
-	if err := os.WriteFile(ignition, config, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	write(t, ignition, config)
 	const address, api = "10.53.0.101", "10.53.0.101:6443"
 	if err := vm.WriteAdmin(admin, config, api); err != nil {
 		t.Fatal(err)

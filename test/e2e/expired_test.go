@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -62,19 +61,14 @@ func TestExpired(t *testing.T) {
 // machine that lives in the future.
 func (g *guest) trustAnyServer() {
 	g.Helper()
-	text, err := os.ReadFile(g.kubeconfig)
-	if err != nil {
-		g.Fatal(err)
-	}
 	var cfg clientcmd.Config
-	if err := yaml.Unmarshal(text, &cfg); err != nil {
+	if err := yaml.Unmarshal(read(g.T, g.kubeconfig), &cfg); err != nil {
 		g.Fatal(err)
 	}
 	cfg.Clusters[0].Cluster.CertificateAuthorityData, cfg.Clusters[0].Cluster.InsecureSkipTLSVerify = nil, true
-	if text, err = yaml.Marshal(cfg); err != nil {
+	text, err := yaml.Marshal(cfg)
+	if err != nil {
 		g.Fatal(err)
 	}
-	if err := os.WriteFile(g.kubeconfig, text, 0o600); err != nil {
-		g.Fatal(err)
-	}
+	write(g.T, g.kubeconfig, text)
 }

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -33,10 +32,7 @@ func TestRenderForStock(t *testing.T) {
 	e := need(t)
 	dir := t.TempDir()
 	ix, pkiDir := e.renderForStock(t, dir)
-	config, err := os.ReadFile(filepath.Join(dir, ix.Hosts[0].Ignition))
-	if err != nil {
-		t.Fatal(err)
-	}
+	config := read(t, filepath.Join(dir, ix.Hosts[0].Ignition))
 	cfg, report, err := ignition.Parse(config)
 	if err != nil || report.IsFatal() {
 		t.Fatalf("%v\n%s", err, report)

@@ -48,10 +48,7 @@ func TestStockJoins(t *testing.T) {
 		t.Fatal(err)
 	}
 	ours := layout.Hosts[0]
-	config, err := os.ReadFile(ours.Ignition)
-	if err != nil {
-		t.Fatal(err)
-	}
+	config := read(t, ours.Ignition)
 	admin := filepath.Join(dir, "test.conf")
 	if err := vm.WriteAdmin(admin, config, ix.Endpoint); err != nil {
 		t.Fatal(err)
@@ -129,10 +126,7 @@ func (e env) renderForStock(t *testing.T, dir string) (ix *cluster.Index, pkiDir
 // addFiles puts files into a rendered config that cluster.yaml may not name.
 func addFiles(t *testing.T, path string, files []vm.GuestFile) {
 	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := read(t, path)
 	more, err := vm.Guest{Files: files}.Ignition()
 	if err != nil {
 		t.Fatal(err)
@@ -142,12 +136,10 @@ func addFiles(t *testing.T, path string, files []vm.GuestFile) {
 		t.Fatal(err)
 	}
 	config.Storage.Files = append(config.Storage.Files, other.Storage.Files...)
-	if text, err = json.Marshal(config); err == nil {
-		err = os.WriteFile(path, text, 0o600)
-	}
-	if err != nil {
+	if text, err = json.Marshal(config); err != nil {
 		t.Fatal(err)
 	}
+	write(t, path, text)
 }
 
 // butane is a snippet with the mounts of both disks.
@@ -165,10 +157,7 @@ const stockDir = "/run/stock"
 // renderedSecrets are what machines that join need to know.
 func renderedSecrets(t *testing.T, dir string) (token, key string) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, cluster.SecretsFile))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := read(t, filepath.Join(dir, cluster.SecretsFile))
 	var s struct{ BootstrapToken, CertificateKey string }
 	if err := yaml.Unmarshal(text, &s); err != nil || s.BootstrapToken == "" || s.CertificateKey == "" {
 		t.Fatal("the rendered secrets cannot be read")

@@ -106,12 +106,10 @@ func (e env) keepConsoles(t *testing.T, f *vm.Fleet) {
 func writeIgnition(t *testing.T, path string, g *vm.Guest) (config []byte) {
 	t.Helper()
 	config, err := g.Ignition()
-	if err == nil {
-		err = os.WriteFile(path, config, 0o600)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	write(t, path, config)
 	return config
 }
 
@@ -142,11 +140,7 @@ func authorities(t *testing.T, dir string) (files []vm.GuestFile) {
 // caHash pins the authority in a directory as kubeadm does.
 func caHash(t *testing.T, dir string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := pki.ParseCert(text)
+	cert, err := pki.ParseCert(read(t, filepath.Join(dir, "ca.crt")))
 	if err != nil {
 		t.Fatal(err)
 	}

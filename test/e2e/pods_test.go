@@ -98,7 +98,13 @@ func (v *view) allPodsReady(names ...string) {
 		return nil
 	})
 	v.Log(v.kubectl("get", "pods", "-A", "-o", "wide"))
-	for _, p := range list.Items {
+	v.whyRestarted(list.Items)
+}
+
+// whyRestarted logs why containers had to start again.
+func (v *view) whyRestarted(pods []core.Pod) {
+	v.Helper()
+	for _, p := range pods {
 		for _, c := range p.Status.ContainerStatuses {
 			if ended := c.LastTerminationState.Terminated; ended != nil {
 				// Where the runtime has removed the container there is no log any more.
